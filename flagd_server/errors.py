@@ -1,0 +1,91 @@
+"""Everything the server raises on purpose. None of it knows of HTTP.
+
+    ServerError
+    ├─ SettingsError              the environment variables can't be used; at start-up
+    ├─ StorageError               the storage was misused
+    │  ├─ StorageUnavailableError   it can't be read or written now; the cause is chained
+    │  └─ SchemaError               the file is of another kind, or of a newer version of the server
+    └─ ServiceError               what was asked for can't be done; nothing was changed
+       ├─ NotFoundError
+       ├─ ConflictError             the present state does not allow it
+       ├─ VersionConflictError      the caller has not seen the newest version
+       └─ InvalidError              the content is wrong; every fault is named
+"""
+
+from collections.abc import Iterable
+
+from flagd_server.domain.faults import Fault
+
+
+class ServerError(Exception):
+    """Root of the tree."""
+
+
+class SettingsError(ServerError):
+    """Settings that can't be used.
+
+    Attributes:
+        faults: one message for each, naming the variable and what was expected.
+    """
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+class StorageError(ServerError):
+    """The storage was misused, or its content contradicts itself."""
+
+
+class StorageUnavailableError(StorageError):
+    """The storage can't be reached, is locked, full or broken. Nothing was changed."""
+
+
+class SchemaError(StorageError):
+    """The database belongs to something else or to a newer version of the server."""
+
+
+class ServiceError(ServerError):
+    """What was asked for can't be done; nothing was changed."""
+
+
+class NotFoundError(ServiceError):
+    """There is no such thing.
+
+    Attributes:
+        kind: what was looked for, as a person calls it ("flag", "environment").
+        key: its key.
+    """
+
+    def __init__(self, kind: str, key: str) -> None:
+        self.kind = kind
+        self.key = key
+        super().__init__(f"there is no {kind} {key!r}")
+
+
+class ConflictError(ServiceError):
+    """The present state does not allow it; the message says what stands in the way."""
+
+
+class VersionConflictError(ServiceError):
+    """Someone else was first.
+
+    Attributes:
+        current_version: the version to read before trying again.
+    """
+
+    def __init__(self, current_version: int) -> None:
+        self.current_version = current_version
+        super().__init__(f"the current version is {current_version}")
+
+
+class InvalidError(ServiceError):
+    """The content can't be accepted.
+
+    Attributes:
+        faults: all of them, not only the first.
+    """
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in self.faults))

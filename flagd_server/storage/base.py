@@ -1,0 +1,406 @@
+"""What the server needs of a storage, and the records that go in and out. No SQL, no HTTP.
+
+Rules that every storage keeps:
+
+- A transaction is one: all of it is durable when `transaction()` ends without an exception, and
+  none of it otherwise. Writers take turns; a transaction never sees another one half done.
+- What is told to the world after a commit is told in the order of the commits.
+- A configuration version, once written, never changes; neither does an evidence report.
+- Times are aware, UTC, and kept to the millisecond.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from flagd_server.domain.configuration import Configuration, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """`unit_key` keys the hashes of units; `sequence` numbers the changes that SDKs see."""
+
+    key: str
+    name: str
+    unit_key: bytes
+    sequence: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What is the same in every environment. `version` grows with every change of this record."""
+
+    key: str
+    type: str
+    variants: Mapping[str, Any]
+    description: str
+    owner: str
+    tags: tuple[str, ...]
+    lifetime: str
+    expires_at: datetime | None
+    archived: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationVersion:
+    """One version of a flag's configuration in one environment, with who made it and why.
+
+    Attributes:
+        variants: the flag's variants at that time.
+        action: what made it: "create", "update", "kill", "restore", "rollback", "variants".
+    """
+
+    environment: str
+    flag: str
+    version: int
+    configuration: Configuration
+    variants: Mapping[str, Any]
+    at: datetime
+    actor: str
+    action: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named condition that the flags of one environment share."""
+
+    environment: str
+    key: str
+    condition: JsonObject
+    description: str
+    version: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what, to what.
+
+    Attributes:
+        id: grows with time; 0 before it is stored.
+        target: what was changed, as a path: "flags/new-checkout", "tokens/tok-1a2b".
+        before_version, after_version: of the thing changed, where it has versions.
+        detail: what else is needed to understand or undo it.
+    """
+
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    environment: str | None = None
+    flag: str | None = None
+    before_version: int | None = None
+    after_version: int | None = None
+    comment: str = ""
+    detail: JsonObject = field(default_factory=dict)
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token without its secret.
+
+    Attributes:
+        prefix: its public part, which tells people which one it is.
+        digest: SHA-256 of the whole text.
+    """
+
+    id: str
+    name: str
+    scope: str
+    environment: str | None
+    kind: str
+    prefix: str
+    digest: bytes
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A process that sends telemetry, as it was when it last did."""
+
+    environment: str
+    instance: str
+    sequence: int
+    service: str
+    service_version: str
+    applied_sequence: int
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CountRow:
+    """Sums of one cell over one minute. Rows of the same key are added up.
+
+    Attributes:
+        minute: whole minutes since the Unix epoch.
+        latency: bucket index → count, as in `flagd_sdk.core.latency`.
+    """
+
+    environment: str
+    flag: str
+    split: str | None
+    variant: str
+    config_version: int
+    service: str
+    service_version: str
+    minute: int
+    exposures: int
+    errors: int
+    latency: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKindRow:
+    """How often one kind of error was seen at one place in one variant, with a sample of it."""
+
+    environment: str
+    flag: str
+    variant: str
+    kind: str
+    where: str
+    count: int
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLife:
+    """One life of the guard over one flag; the document is the guard's own."""
+
+    id: int
+    environment: str
+    flag: str
+    document: str
+    ended_at: datetime | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardEvent:
+    """One event of a life, in the order of commit; `at` is seconds since the Unix epoch."""
+
+    id: int
+    at: float
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardState:
+    """The state of a life after the event `event_id`; 0 before the first."""
+
+    event_id: int
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """An evidence report; the document is the guard's own."""
+
+    id: str
+    environment: str
+    flag: str
+    at: datetime
+    document: str
+
+
+class Reader(Protocol):
+    """One consistent view. What is not there is None or empty, never an error."""
+
+    def environments(self) -> list[Environment]: ...
+    def environment(self, key: str) -> Environment | None: ...
+
+    def flags(self, *, tag: str | None = None, archived: bool | None = None) -> list[Flag]:
+        """Return flags by key; `archived` None means both kinds."""
+        ...
+
+    def flag(self, key: str) -> Flag | None: ...
+
+    def configuration(self, environment: str, flag: str) -> ConfigurationVersion | None:
+        """Return the newest version."""
+        ...
+
+    def configurations(self, environment: str) -> list[ConfigurationVersion]:
+        """Return the newest version of every flag, archived ones too, by flag key."""
+        ...
+
+    def configurations_of(self, flag: str) -> list[ConfigurationVersion]:
+        """Return the newest version in every environment, by environment key."""
+        ...
+
+    def configuration_version(
+        self, environment: str, flag: str, version: int
+    ) -> ConfigurationVersion | None: ...
+
+    def history(
+        self, environment: str, flag: str, limit: int, before: int | None = None
+    ) -> list[ConfigurationVersion]:
+        """Return versions below `before`, newest first."""
+        ...
+
+    def split_weights(
+        self, environment: str, flag: str, config_version: int
+    ) -> dict[str, dict[str, int]] | None:
+        """Return weights by split name, of any version; None where there is no such version."""
+        ...
+
+    def segments(self, environment: str) -> list[Segment]: ...
+    def segment(self, environment: str, key: str) -> Segment | None: ...
+
+    def audit(
+        self,
+        limit: int,
+        before: int | None = None,
+        *,
+        flag: str | None = None,
+        environment: str | None = None,
+    ) -> list[AuditEntry]:
+        """Return entries with an id below `before`, newest first."""
+        ...
+
+    def tokens(self) -> list[Token]:
+        """Return every token, revoked ones too, oldest first."""
+        ...
+
+    def token(self, token_id: str) -> Token | None: ...
+
+    def last_sequence(self, environment: str, instance: str) -> int | None:
+        """Return the number of the last summary counted for the instance."""
+        ...
+
+    def instances(self, environment: str) -> list[Instance]: ...
+
+    def counts(self, environment: str, flag: str, since_minute: int) -> list[CountRow]: ...
+
+    def error_kinds(self, environment: str, flag: str) -> list[ErrorKindRow]:
+        """Return the kinds, most frequent first."""
+        ...
+
+    def running_lives(self) -> list[GuardLife]: ...
+
+    def load_guard_state(self, life_id: int) -> GuardState | None: ...
+
+    def guard_events_after(self, life_id: int, event_id: int) -> Iterator[GuardEvent]:
+        """Yield the life's events in order, without holding them all."""
+        ...
+
+    def list_evidence(self, environment: str, flag: str) -> list[Evidence]:
+        """Return reports, newest first."""
+        ...
+
+    def evidence(self, evidence_id: str) -> Evidence | None: ...
+
+
+class Transaction(Reader, Protocol):
+    """Reads its own writes. Used by the thread that opened it, and only until it ends."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call it after the commit, in the order registered, before the next writer's turn.
+
+        It is not called when the transaction fails. It must be quick and must not write: others
+        wait. What it raises is logged; the transaction stands.
+        """
+        ...
+
+    def insert_environment(self, environment: Environment) -> None: ...
+    def rename_environment(self, key: str, name: str) -> None: ...
+    def set_sequence(self, environment: str, sequence: int) -> None: ...
+
+    def delete_environment(self, key: str) -> None:
+        """Delete it with everything that is kept by environment, except the audit."""
+        ...
+
+    def insert_flag(self, flag: Flag) -> None: ...
+    def update_flag(self, flag: Flag) -> None: ...
+
+    def write_configuration(self, version: ConfigurationVersion) -> None:
+        """Keep the version for good and make it the newest."""
+        ...
+
+    def put_segment(self, segment: Segment) -> None: ...
+    def delete_segment(self, environment: str, key: str) -> None: ...
+    def append_audit(self, entry: AuditEntry) -> None: ...
+    def insert_token(self, token: Token) -> None: ...
+    def revoke_token(self, token_id: str, revoked_at: datetime) -> None: ...
+
+    def upsert_instance(
+        self,
+        environment: str,
+        instance: str,
+        sequence: int,
+        service: str,
+        service_version: str,
+        applied_sequence: int,
+        seen_at: datetime,
+    ) -> None: ...
+
+    def add_counts(self, rows: Iterable[CountRow]) -> None:
+        """Add the rows to what is there. Cheapest with all rows of a batch at once."""
+        ...
+
+    def add_error_kinds(self, rows: Iterable[ErrorKindRow]) -> None:
+        """Add the rows to what is there; a flag keeps the 500 kinds it saw last."""
+        ...
+
+    def insert_guard_life(self, environment: str, flag: str, document: str) -> int:
+        """Start a life and return its id."""
+        ...
+
+    def end_guard_life(self, life_id: int, ended_at: datetime, outcome: str) -> None: ...
+
+    def append_guard_event(self, life_id: int, at: float, document: str) -> int:
+        """Store the event as the life's newest and return its id."""
+        ...
+
+    def save_guard_state(self, life_id: int, event_id: int, document: str) -> None:
+        """Replace the life's state by this one."""
+        ...
+
+    def insert_evidence(
+        self, evidence_id: str, environment: str, flag: str, at: datetime, document: str
+    ) -> None: ...
+
+    def prune_telemetry(self, before: datetime) -> None:
+        """Delete counts, error kinds, instances and the events of ended lives older than that."""
+        ...
+
+
+class Storage(Protocol):
+    """Opened once for the process; every method may be called by any thread."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction; commits at the end of the block, rolls back on an exception.
+
+        Raises:
+            StorageError: the thread has one open already.
+            StorageUnavailableError: it can't be begun or committed; nothing was changed.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """Open a view of what is committed now. Writers don't wait for it, nor it for them."""
+        ...
+
+    def token_generation(self) -> int:
+        """Return a number that grows whenever a token changes, by whichever process. Cheap."""
+        ...
+
+    def check_writable(self, timeout_s: float) -> None:
+        """Return if a transaction could be written now.
+
+        Raises:
+            StorageUnavailableError: it could not, or no turn came within the time.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close all connections; waits for the transaction under way."""
+        ...

@@ -1,0 +1,1 @@
+"""The steps by which an empty database becomes one of ours, oldest first."""
