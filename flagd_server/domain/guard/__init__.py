@@ -1,0 +1,1 @@
+"""The kill switch's judgement, pure: recorded events in, decisions out."""

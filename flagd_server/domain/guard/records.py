@@ -1,0 +1,216 @@
+"""What goes into the guard and what comes out: recorded events, the policy, the decision.
+
+One format serves the running server, its log of a life, and the backtest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+from flagd_server.stats.coin import DEFAULT_MARGIN
+
+DEFAULT_ALPHA = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a flag is guarded. `alpha` is the probability of a false kill over a whole life."""
+
+    alpha: float = DEFAULT_ALPHA
+    margin: float = DEFAULT_MARGIN
+    control: str | None = None
+    off_variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one process reports of one variant, as served by one version of the configuration.
+
+    Attributes:
+        split: id of the rule that split, "default", or None where no split decided.
+        weights: the split's integer weights in that configuration version, by variant.
+        units: kind → 16 hexadecimal digits for each unit that showed it.
+        instance_since: when the server first saw the process, on the clock of the events;
+            None where that is not known before its first event.
+    """
+
+    split: str | None
+    variant: str
+    weights: Mapping[str, int]
+    config_version: int
+    instance: str
+    exposures: int
+    errors: int
+    units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    service: str = ""
+    service_version: str = ""
+    instance_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One summary of one process, or an announcement by the server (then often without cells).
+
+    Attributes:
+        t: seconds; never before the event before it.
+        announced: what the server itself changed just before, or None.
+    """
+
+    t: float
+    cells: tuple[Cell, ...] = ()
+    announced: str | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"t": self.t, "announced": self.announced, "cells": []}
+        for cell in self.cells:
+            row = asdict(cell)
+            if cell.instance_since is None:
+                del row["instance_since"]
+            document["cells"].append(row)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the guard holds to be so after an event, for the stream nearest to its threshold.
+
+    Attributes:
+        t: when it was judged: events in which no unit failed leave a decision as it is.
+        kill: the flag is to go off. Stays true: a life has one decision.
+        hold: evidence against the flag that is not enough to kill; a rollout should wait.
+        e_value: evidence of that stream; at most 1 in mean while the feature does no harm.
+        rate_witness: the second e-value, by exposures; must agree before a kill.
+        threshold: what `e_value` has to reach.
+        ratio: estimated ratio of failing units, treatment to control.
+        reason: one sentence for a person.
+    """
+
+    t: float
+    kill: bool
+    hold: bool
+    e_value: float
+    rate_witness: float
+    threshold: float
+    stream: str
+    ratio: float
+    reason: str
+    split: str | None = None
+    treatment: str | None = None
+    control: str | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RecordError(ValueError):
+    """A recorded event that cannot be read; the message names the field and what was expected."""
+
+
+def parse_policy(document: object) -> Policy:
+    """Read `{"config": {"alpha": …, "margin": …, "control": …}}`, the first line of a recording.
+
+    Raises:
+        RecordError: it is something else, or a value is out of range.
+    """
+    config = _mapping(_mapping(document, "first line").get("config"), "config")
+    _only(config, {"alpha", "margin", "control"}, "config")
+    alpha = _number(config.get("alpha", DEFAULT_ALPHA), "config.alpha")
+    margin = _number(config.get("margin", DEFAULT_MARGIN), "config.margin")
+    if not 0.0 < alpha < 1.0:
+        raise RecordError(f"config.alpha: expected a number between 0 and 1, got {alpha!r}")
+    if not 1.0 <= margin <= 10.0:
+        raise RecordError(f"config.margin: expected a number from 1 to 10, got {margin!r}")
+    control = config.get("control")
+    return Policy(alpha, margin, None if control is None else _text(control, "config.control"))
+
+
+def parse_event(document: object) -> Event:
+    """Read one recorded event.
+
+    Raises:
+        RecordError: a field is missing, of another type, or out of range.
+    """
+    event = _mapping(document, "event")
+    _only(event, {"t", "announced", "cells"}, "event")
+    announced = event.get("announced")
+    cells = event.get("cells", [])
+    if not isinstance(cells, list):
+        raise RecordError(f"cells: expected a list, got {cells!r:.60}")
+    return Event(
+        t=_number(event.get("t"), "t"),
+        announced=None if announced is None else _text(announced, "announced"),
+        cells=tuple(_parse_cell(cell, f"cells[{i}]") for i, cell in enumerate(cells)),
+    )
+
+
+_CELL_FIELDS = set(Cell.__dataclass_fields__)
+
+
+def _parse_cell(document: object, where: str) -> Cell:
+    cell = _mapping(document, where)
+    _only(cell, _CELL_FIELDS, where)
+    split, since = cell.get("split"), cell.get("instance_since")
+    weights = _mapping(cell.get("weights", {}), f"{where}.weights")
+    units = _mapping(cell.get("units", {}), f"{where}.units")
+    exposures = _count(cell.get("exposures"), f"{where}.exposures")
+    errors = _count(cell.get("errors"), f"{where}.errors")
+    if errors > exposures:
+        raise RecordError(f"{where}.errors: expected at most exposures ({exposures}), got {errors}")
+    return Cell(
+        split=None if split is None else _text(split, f"{where}.split"),
+        variant=_text(cell.get("variant"), f"{where}.variant"),
+        weights={name: _count(w, f"{where}.weights.{name}") for name, w in weights.items()},
+        config_version=_count(cell.get("config_version", 0), f"{where}.config_version"),
+        instance=_text(cell.get("instance"), f"{where}.instance"),
+        exposures=exposures,
+        errors=errors,
+        units={kind: _hashes(hs, f"{where}.units.{kind}") for kind, hs in units.items()},
+        service=_text(cell.get("service", ""), f"{where}.service"),
+        service_version=_text(cell.get("service_version", ""), f"{where}.service_version"),
+        instance_since=None if since is None else _number(since, f"{where}.instance_since"),
+    )
+
+
+def _hashes(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise RecordError(f"{where}: expected a list of hashes, got {value!r:.60}")
+    for text in value:
+        if not isinstance(text, str) or len(text) != 16 or not set(text) <= _HEX:
+            raise RecordError(
+                f"{where}: expected 16 lower-case hexadecimal digits, got {text!r:.60}"
+            )
+    return tuple(value)
+
+
+_HEX = set("0123456789abcdef")
+
+
+def _mapping(value: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}: expected an object, got {value!r:.60}")
+    return value
+
+
+def _only(value: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(set(value) - known)
+    if unknown:
+        raise RecordError(f"{where}: unknown field {unknown[0]!r}, expected {sorted(known)}")
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise RecordError(f"{where}: expected a finite number, got {value!r:.60}")
+    return float(value)
+
+
+def _count(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RecordError(f"{where}: expected a whole number, 0 or more, got {value!r:.60}")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise RecordError(f"{where}: expected a string, got {value!r:.60}")
+    return value

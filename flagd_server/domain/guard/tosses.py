@@ -1,0 +1,96 @@
+"""The tosses of one life, kept as they fell: enough to run any stream again, or to print it.
+
+Columns of plain machine numbers: a life may hold a hundred thousand tosses.
+"""
+
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+_BATCH_COLUMNS = {"times": "d", "rate_shares": "d"}
+_TOSS_COLUMNS = {
+    "batches": "I",
+    "hashes": "Q",
+    "kinds": "H",
+    "in_treatment": "b",
+    "shares": "d",
+    "instances": "H",
+}
+
+
+class Toss(NamedTuple):
+    """A failing unit. `share` is s, the coin's bias; `kind` and `instance` are indices."""
+
+    batch: int
+    unit: int
+    kind: int
+    in_treatment: int
+    share: float
+    instance: int
+
+
+@dataclass(slots=True)
+class TossLog:
+    """Tosses in the order in which they were multiplied in; one batch for each summary."""
+
+    times: "array[float]" = field(default_factory=lambda: array("d"))
+    rate_shares: "array[float]" = field(default_factory=lambda: array("d"))
+    batches: "array[int]" = field(default_factory=lambda: array("I"))
+    hashes: "array[int]" = field(default_factory=lambda: array("Q"))
+    kinds: "array[int]" = field(default_factory=lambda: array("H"))
+    in_treatment: "array[int]" = field(default_factory=lambda: array("b"))
+    shares: "array[float]" = field(default_factory=lambda: array("d"))
+    instances: "array[int]" = field(default_factory=lambda: array("H"))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def open_batch(self, t: float, rate_share: float) -> int:
+        """Start a batch at time t; `rate_share` is the treatment's share of recent exposures."""
+        self.times.append(t)
+        self.rate_shares.append(rate_share)
+        return len(self.times) - 1
+
+    def append(self, toss: Toss) -> None:
+        self.batches.append(toss.batch)
+        self.hashes.append(toss.unit)
+        self.kinds.append(toss.kind)
+        self.in_treatment.append(toss.in_treatment)
+        self.shares.append(toss.share)
+        self.instances.append(toss.instance)
+
+    def __iter__(self) -> Iterator[Toss]:
+        return map(
+            Toss,
+            self.batches,
+            self.hashes,
+            self.kinds,
+            self.in_treatment,
+            self.shares,
+            self.instances,
+        )
+
+    def thin(self, below: int) -> None:
+        """Forget every toss of a unit whose hash is not under `below`."""
+        kept = [toss for toss in self if toss.unit < below]
+        for name, code in _TOSS_COLUMNS.items():
+            setattr(self, name, array(code))
+        for toss in kept:
+            self.append(toss)
+
+    def to_document(self) -> dict[str, str]:
+        return {
+            name: b64encode(getattr(self, name).tobytes()).decode("ascii")
+            for name in (*_BATCH_COLUMNS, *_TOSS_COLUMNS)
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "TossLog":
+        log = cls()
+        for name, code in (_BATCH_COLUMNS | _TOSS_COLUMNS).items():
+            column = array(code)
+            column.frombytes(b64decode(document[name]))
+            setattr(log, name, column)
+        return log

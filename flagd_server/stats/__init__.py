@@ -1,0 +1,1 @@
+"""Statistics on small integers: pure functions and small accumulators, standard library only."""

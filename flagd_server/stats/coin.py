@@ -1,0 +1,141 @@
+"""The coin test: on which side of a split do failing units fall?
+
+A split's hash places a unit in the treatment with known probability, blind to everything else
+about it. Under the null hypothesis "the feature multiplies nobody's chance to fail by more than
+`margin`", the side of a unit that fails for the first time is a coin whose bias is known, however
+bursty, clustered or shared between both sides the failures are. `EProcess` bets against that coin
+and is a non-negative supermartingale with mean at most 1, so the probability that it ever reaches
+x is at most 1/x, however often it is looked at (Ville's inequality).
+
+Sources: Lindon and Malek, "Anytime-valid inference for multinomial count data", 2020 (the test);
+Ham, Bojinov, Lindon and Tingley, "Design-based confidence sequences", 2022 (resting it on the
+randomisation rather than on a model of the outcomes).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import exp, log, log1p
+
+DEFAULT_MARGIN = 1.05
+# Ratios of failure rates the test bets on, at the default margin, and the share of each bet:
+# a doubling is what most faults look like, so the middle of the grid carries the most.
+_RATIOS = (1.3, 1.6, 2.2, 5.0, 12.0, 50.0)
+_PRIOR = (0.1, 0.2, 0.25, 0.2, 0.15, 0.1)
+
+# The prior on *when* the fault began: most of the mass at the first event (a fault that was there
+# from the start), the rest spread over the logarithm of time, so that a healthy day cannot hide
+# a bad hour.
+FIRST_MASS = 0.8
+_TIME_UNIT_S = 60.0
+_HORIZON_S = 7 * 86_400.0
+_LOG_HORIZON = log1p(_HORIZON_S / _TIME_UNIT_S)
+
+# Keeps every product finite: two of these multiply to a float. A stream this far above every
+# threshold has nothing more to prove.
+_CEILING = 1e150
+_LOG_CEILING = log(_CEILING)
+
+Tosses = tuple[float, int, int]
+"""(s, failing units found in the treatment, failing units found in the control)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoinBets:
+    """The alternatives the test bets on: ratios r > margin, and prior shares that sum to 1."""
+
+    margin: float
+    ratios: tuple[float, ...]
+    prior: tuple[float, ...]
+
+    @classmethod
+    def for_margin(cls, margin: float) -> "CoinBets":
+        """Scale the default grid so that each ratio keeps its distance to the margin.
+
+        Raises:
+            ValueError: the margin is below 1, or a ratio would not exceed it.
+        """
+        if not margin >= 1.0:
+            raise ValueError(f"margin: expected a number of at least 1, got {margin!r}")
+        scale = margin / DEFAULT_MARGIN
+        return cls.of(margin, tuple(r * scale for r in _RATIOS), _PRIOR)
+
+    @classmethod
+    def of(cls, margin: float, ratios: tuple[float, ...], prior: tuple[float, ...]) -> "CoinBets":
+        """Check a grid of one's own.
+
+        Raises:
+            ValueError: a ratio is not above the margin (its bet would have mean above 1), or the
+                shares do not sum to 1.
+        """
+        for ratio in ratios:
+            if not ratio > margin:
+                raise ValueError(f"ratios: {ratio!r} must be above the margin {margin!r}")
+        if len(ratios) != len(prior) or abs(sum(prior) - 1.0) > 1e-9:
+            raise ValueError("prior: expected one share for each ratio, summing to 1")
+        return cls(margin, ratios, prior)
+
+    def factors(self, s: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return what each bet is multiplied by for a toss that falls on (treatment, control).
+
+        Args:
+            s: probability of the treatment's side under equal failure rates, 0 <= s <= 1.
+
+        Each pair has mean exactly 1 under a true ratio of `margin`, and less below it.
+        """
+        at_margin = self.margin * s + 1.0 - s
+        treatment = tuple(r * at_margin / (self.margin * (r * s + 1.0 - s)) for r in self.ratios)
+        control = tuple(at_margin / (r * s + 1.0 - s) for r in self.ratios)
+        return treatment, control
+
+    def multipliers(self, tosses: Iterable[Tosses]) -> list[float]:
+        """Return, for each bet, the product of its factors over one batch of tosses."""
+        product = [1.0] * len(self.ratios)
+        for s, in_treatment, in_control in tosses:
+            treatment, control = self.factors(s)
+            for k, factor in enumerate(treatment):
+                grown = product[k] * _power(factor, in_treatment) * _power(control[k], in_control)
+                product[k] = min(grown, _CEILING)
+        return product
+
+
+def _power(factor: float, count: int) -> float:
+    return exp(min(count * log(factor), _LOG_CEILING)) if count > 64 else factor**count
+
+
+def elapsed(since_opened_s: float) -> float:
+    """Return G(t), the part of the prior on the fault's beginning that time t has used up.
+
+    The mass that a batch injects before it is multiplied in is `FIRST_MASS` for a stream's first,
+    then `(1 - FIRST_MASS) * (G(t) - G(t'))`, t' being the batch before.
+    """
+    return min(1.0, log1p(since_opened_s / _TIME_UNIT_S) / _LOG_HORIZON)
+
+
+@dataclass(slots=True)
+class EProcess:
+    """Evidence against the null: Σ_r S_r plus the mass not yet injected. Starts at exactly 1.
+
+    Attributes:
+        value: the e-value; at most 1 in mean under the null, at any time it is looked at.
+    """
+
+    bets: list[float]
+    mass: float = 0.0
+    value: float = 1.0
+
+    @classmethod
+    def start(cls, bets: CoinBets) -> "EProcess":
+        return cls([0.0] * len(bets.ratios))
+
+    def update(self, prior: tuple[float, ...], mass: float, multipliers: list[float]) -> None:
+        """Inject `mass` by the prior's shares, then multiply one batch of tosses in."""
+        bets = [
+            (bet + mass * share) * factor
+            for bet, share, factor in zip(self.bets, prior, multipliers, strict=True)
+        ]
+        self.mass += mass
+        self.value = sum(bets) + 1.0 - self.mass
+        if self.value > _CEILING:
+            bets = [min(bet, _CEILING) for bet in bets]
+            self.value = _CEILING
+        self.bets = bets
