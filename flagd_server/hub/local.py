@@ -1,0 +1,390 @@
+"""The hub of one process: one thread and one selector own every stream.
+
+Callers only put commands on a queue, so the order of commands is the order of everything, and no
+state of a stream needs a lock. Each event is encoded by its publisher, once, and the same bytes go
+to every socket.
+"""
+
+import logging
+import os
+import random
+import selectors
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+from itertools import chain
+
+from flagd_sdk.core.sse import encode_comment
+from flagd_server.hub.base import HubStatistics, SnapshotSource, Subscription
+from flagd_server.hub.event_stream import SocketEventStream
+from flagd_server.hub.replay import ReplayRing
+from flagd_server.hub.subscriber import SEND_FLAGS, SlowReaderError, Subscriber, raw_send
+
+# A reader takes two missed heartbeats for a dead stream.
+HEARTBEAT_S = 15.0
+# What is promised is an upper bound, so a heartbeat leaves a little early.
+_EARLY = 0.9
+# First wait of a reader whose stream broke; it backs off from there.
+RETRY_MS = 1000
+# On close readers are told to come back within this many milliseconds for each open stream, as a
+# server accepts a few thousand streams a second, and within _MIN_SPREAD_MS at least.
+_SPREAD_MS_PER_STREAM = 0.5
+_MIN_SPREAD_MS = 1000
+# Heartbeats are dealt out over this many turns, lest 10,000 of them hold up a kill for 90 ms.
+_TURNS = 32
+# What the kernel may hold without an answer from the peer: a host that vanished without a word is
+# noticed at the second heartbeat, where TCP alone goes on for a quarter of an hour.
+_UNANSWERED_MS = 30_000
+
+_HEARTBEAT = encode_comment("hb")
+_LOG = logging.getLogger(__name__)
+
+
+def _response_head() -> bytes:
+    """Return the head of a response that lasts until the connection closes (RFC 9112, 6.3)."""
+    return (
+        "HTTP/1.1 200 OK\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\n"
+        "Content-Type: text/event-stream\r\n"
+        "Cache-Control: no-store\r\n"
+        "X-Accel-Buffering: no\r\n"  # nginx would hold events back
+        "Connection: close\r\n\r\n"
+    ).encode()
+
+
+def _retry(milliseconds: int) -> bytes:
+    return b"retry: %d\n\n" % milliseconds
+
+
+class _Channel:
+    """One environment: its streams by descriptor, and its recent events."""
+
+    __slots__ = ("ring", "streams")
+
+    def __init__(self) -> None:
+        self.streams: dict[int, Subscriber] = {}
+        self.ring = ReplayRing()
+
+
+class LocalHub:
+    """See `hub.base.Hub`. The thread starts with the first command and ends with `close`.
+
+    Args:
+        snapshot: source of whole sets.
+        heartbeat_s: most seconds between two heartbeats of a stream. A reader that takes nothing
+            of its backlog from one heartbeat to the next is cut.
+        uniform: returns a number between its two arguments; spreads the return of readers.
+    """
+
+    def __init__(
+        self,
+        snapshot: SnapshotSource,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._snapshot = snapshot
+        self._turn_s = heartbeat_s * _EARLY / _TURNS
+        self._uniform = uniform
+        self._commands: deque[Callable[[], None]] = deque()  # append and popleft are atomic
+        self._lock = (
+            threading.Lock()
+        )  # guards _thread, _is_closed, _wake_write and _instances; taken alone
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._instances: dict[str, Counter[str]] = {}
+        # From here on the hub's thread alone, but for reading the counters.
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        for fd in (self._wake_read, self._wake_write):
+            os.set_blocking(fd, False)
+        self._channels: dict[str, _Channel] = {}
+        self._turns: list[set[Subscriber]] = [set() for _ in range(_TURNS)]
+        self._turn = 0
+        self._dealt = 0
+        self._turn_at = 0.0
+        self._revoked: set[str] = set()
+        self._is_done = False
+        self._streams = 0
+        self._published = 0
+        self._cut = 0
+
+    # Any thread
+
+    def publish(self, environment: str, sequence: int, event: bytes) -> None:
+        self._submit(lambda: self._broadcast(environment, sequence, event))
+
+    def attach(self, sock: socket.socket, subscription: Subscription) -> None:
+        sock.setblocking(False)
+        with suppress(OSError):  # the peer may have gone already; the first send will tell
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)
+        if not self._submit(lambda: self._admit(sock, subscription, _response_head())):
+            sock.close()
+
+    def stream(self, subscription: Subscription) -> SocketEventStream:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        if not self._submit(lambda: self._admit(ours, subscription, b"")):
+            ours.close()
+        return SocketEventStream(theirs)
+
+    def connected(self, environment: str) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._instances.get(environment, ()))
+
+    def disconnect_token(self, token_id: str) -> None:
+        self._submit(lambda: self._revoke(token_id))
+
+    def statistics(self) -> HubStatistics:
+        return HubStatistics(self._streams, self._published, self._cut)
+
+    @property
+    def is_alive(self) -> bool:
+        with self._lock:
+            if self._is_closed:
+                return False
+            return self._thread is None or self._thread.is_alive()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            thread = self._thread
+            if thread is not None:
+                self._commands.append(lambda: self._say_farewell(timeout_s))
+                self._wake()
+        if thread is None:
+            self._release()
+        else:
+            thread.join(timeout_s + 1.0)
+
+    def _submit(self, command: Callable[[], None]) -> bool:
+        """Queue a command; False where the hub is closed and the command will never run."""
+        with self._lock:
+            if self._is_closed:
+                return False
+            self._commands.append(command)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="flagd-hub", daemon=True)
+                self._thread.start()
+            self._wake()
+        return True
+
+    def _wake(self) -> None:
+        """Wake the thread. The lock is held and the hub open, so the descriptor is ours."""
+        with suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._wake_write, b"\0")
+
+    # The hub's thread
+
+    def _run(self) -> None:
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._turn_at = time.monotonic() + self._turn_s
+        try:
+            while not self._is_done:
+                try:
+                    self._step()
+                except Exception:
+                    # A fault of ours must not end the fan-out: readers come back and are told
+                    # anew, for whatever is on its way in the streams cannot be trusted now.
+                    _LOG.exception("the hub failed; every stream is closed")
+                    self._drop_all()
+        finally:
+            self._release()
+
+    def _step(self) -> None:
+        timeout = max(0.0, self._turn_at - time.monotonic()) if self._streams else None
+        for key, mask in self._selector.select(timeout):
+            if key.fd == self._wake_read:
+                with suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+            else:
+                self._serve(key.data, mask)
+            # After each stream, lest an event waits while a thousand readers hang up.
+            while self._commands:
+                self._commands.popleft()()
+        now = time.monotonic()
+        if now >= self._turn_at:
+            self._turn_at = max(self._turn_at + self._turn_s, now)
+            self._take_turn()
+
+    def _serve(self, stream: Subscriber, mask: int) -> None:
+        if stream.sock.fileno() < 0:
+            return  # closed by a command earlier in this round
+        if mask & selectors.EVENT_READ and stream.is_gone():
+            self._drop(stream)
+            return
+        if mask & selectors.EVENT_WRITE:
+            try:
+                stream.flush()
+            except OSError:
+                self._drop(stream)
+                return
+            if not stream.backlog:
+                self._selector.modify(stream.fd, selectors.EVENT_READ, stream)
+
+    def _admit(self, sock: socket.socket, subscription: Subscription, head: bytes) -> None:
+        if subscription.token_id in self._revoked:
+            # The token was good when the request came and was revoked before it got here.
+            sock.close()
+            return
+        channel = self._channel(subscription.environment)
+        stream = Subscriber(
+            sock, subscription.environment, subscription.token_id, subscription.instance
+        )
+        try:
+            stream.after, start = self._start_of(channel, subscription)
+        except Exception:
+            _LOG.exception("no flag set for a stream of environment %s", subscription.environment)
+            sock.close()
+            return
+        self._dealt = (self._dealt + 1) % _TURNS
+        stream.beat = self._dealt
+        channel.streams[stream.fd] = stream
+        self._turns[stream.beat].add(stream)
+        self._selector.register(stream.fd, selectors.EVENT_READ, stream)
+        self._streams += 1
+        self._count_instance(stream, 1)
+        self._write(stream, head + _retry(RETRY_MS), start)
+
+    def _start_of(self, channel: _Channel, subscription: Subscription) -> tuple[int, bytes]:
+        """Return what a stream starts with, and the sequence it then stands at.
+
+        The snapshot may be ahead of the ring, whose next events are still in the queue.
+        """
+        held = subscription.last_event_id
+        sequence, whole = self._snapshot(subscription.environment)
+        if held is not None:
+            if held == sequence:
+                return sequence, _HEARTBEAT  # tells the reader that the stream is live
+            missed = channel.ring.since(held)
+            if missed is not None and sum(map(len, missed)) <= len(whole):
+                return channel.ring.last, b"".join(missed) or _HEARTBEAT
+        return sequence, whole  # not joined to anything: a thousand backlogs share it
+
+    def _broadcast(self, environment: str, sequence: int, event: bytes) -> None:
+        channel = self._channel(environment)
+        if sequence <= channel.ring.last:
+            _LOG.error("event %d of %s was published out of order", sequence, environment)
+            return
+        channel.ring.append(sequence, event)
+        self._published += 1
+        length = len(event)
+        rest: list[tuple[Subscriber, int]] = []
+        for fd, stream in channel.streams.items():
+            if stream.after >= sequence:
+                continue
+            if stream.backlog:
+                rest.append((stream, 0))
+                continue
+            sent = raw_send(fd, event, length, SEND_FLAGS)
+            if sent != length:
+                rest.append((stream, sent))
+        for stream, sent in rest:
+            if sent > 0:
+                stream.keep(event, sent)
+                self._await_room(stream)
+            else:
+                self._write(stream, event)
+
+    def _write(self, stream: Subscriber, *pieces: bytes) -> None:
+        had_backlog = bool(stream.backlog)
+        try:
+            for piece in pieces:
+                stream.write(piece)
+        except SlowReaderError:
+            self._cut_off(stream)
+        except OSError:
+            self._drop(stream)
+        else:
+            if stream.backlog and not had_backlog:
+                self._await_room(stream)
+
+    def _await_room(self, stream: Subscriber) -> None:
+        self._selector.modify(stream.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, stream)
+
+    def _take_turn(self) -> None:
+        """Beat for one turn of the streams, and cut those of them that stand still."""
+        for stream in tuple(self._turns[self._turn]):
+            if not stream.backlog:
+                self._write(stream, _HEARTBEAT)
+            elif stream.is_stalled:
+                self._cut_off(stream)
+            else:
+                stream.is_stalled = True
+        self._turn = (self._turn + 1) % _TURNS
+
+    def _revoke(self, token_id: str) -> None:
+        self._revoked.add(token_id)
+        for stream in self._all_streams():
+            if stream.token_id == token_id:
+                self._drop(stream)
+
+    def _cut_off(self, stream: Subscriber) -> None:
+        self._cut += 1
+        _LOG.info("cut a reader of %s that does not keep up", stream.environment)
+        self._drop(stream)
+
+    def _drop(self, stream: Subscriber) -> None:
+        self._channel(stream.environment).streams.pop(stream.fd, None)
+        self._turns[stream.beat].discard(stream)
+        with suppress(KeyError, ValueError, OSError):
+            self._selector.unregister(stream.fd)
+        stream.sock.close()
+        self._streams -= 1
+        self._count_instance(stream, -1)
+
+    def _drop_all(self) -> None:
+        for stream in self._all_streams():
+            self._drop(stream)
+
+    def _all_streams(self) -> list[Subscriber]:
+        return list(chain.from_iterable(c.streams.values() for c in self._channels.values()))
+
+    def _channel(self, environment: str) -> _Channel:
+        channel = self._channels.get(environment)
+        if channel is None:
+            channel = self._channels[environment] = _Channel()
+        return channel
+
+    def _count_instance(self, stream: Subscriber, step: int) -> None:
+        if stream.instance is None:
+            return
+        with self._lock:
+            instances = self._instances.setdefault(stream.environment, Counter())
+            instances[stream.instance] += step
+            if not instances[stream.instance]:
+                del instances[stream.instance]
+
+    def _say_farewell(self, timeout_s: float) -> None:
+        """Spread the return of the readers and write what is left, for as long as allowed."""
+        spread_ms = max(_MIN_SPREAD_MS, self._streams * _SPREAD_MS_PER_STREAM)
+        for stream in self._all_streams():
+            self._write(stream, _retry(round(self._uniform(_MIN_SPREAD_MS / 2, spread_ms))))
+            if not stream.backlog and stream.sock.fileno() >= 0:
+                self._drop(stream)
+        deadline = time.monotonic() + timeout_s
+        while self._streams and (left := deadline - time.monotonic()) > 0:
+            for key, mask in self._selector.select(left):
+                if key.fd == self._wake_read:
+                    self._selector.unregister(self._wake_read)
+                    continue
+                self._serve(key.data, mask)
+                if not key.data.backlog and key.data.sock.fileno() >= 0:
+                    self._drop(key.data)
+        self._is_done = True
+
+    def _release(self) -> None:
+        self._drop_all()
+        with self._lock:
+            self._is_closed = True
+            self._selector.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
