@@ -5,7 +5,7 @@ ordered and thinned by their hash, and a summary is multiplied in whole.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flagd_server.domain.guard import streams
@@ -69,10 +69,23 @@ class _BatchFactors:
 
 
 @dataclass(slots=True)
+class Counts:
+    """Sums over requests, for people and for rates."""
+
+    exposures: int = 0
+    errors: int = 0
+
+    def add(self, other: "Counts | Cell") -> None:
+        self.exposures += other.exposures
+        self.errors += other.errors
+
+
+@dataclass(slots=True)
 class Comparison:
     """The running state of one pair of arms. Fed in the order of commit; not thread-safe.
 
     Attributes:
+        in_treatment, in_control: requests of either arm over the life.
         epochs: the life first, then at most the three newest.
         kinds: names of error kinds by index; `instances` likewise by name, in order of appearance.
         tau: units whose hash is not under it are ignored (thinning by hash keeps validity).
@@ -86,6 +99,8 @@ class Comparison:
     epochs: list[Epoch]
     announced: int = 0
     clock: int = 0
+    in_treatment: Counts = field(default_factory=Counts)
+    in_control: Counts = field(default_factory=Counts)
     window: RateWindow = field(default_factory=RateWindow)
     log: TossLog = field(default_factory=TossLog)
     kinds: list[str] = field(default_factory=list)
@@ -132,15 +147,14 @@ class Comparison:
     def observe(self, t: float, cells: list[Cell]) -> bool:
         """Take in one summary's cells of the two arms; return whether a unit was tossed."""
         self._open_clock_epoch(t)
-        in_treatment = in_control = 0
+        treatment, control = Counts(), Counts()
         for cell in cells:
             is_treatment = cell.variant == self.treatment
             self._see_instance(t, cell, is_treatment)
-            if is_treatment:
-                in_treatment += cell.exposures
-            else:
-                in_control += cell.exposures
-        self.window.add(t, in_treatment, in_control)
+            (treatment if is_treatment else control).add(cell)
+        self.in_treatment.add(treatment)
+        self.in_control.add(control)
+        self.window.add(t, treatment.exposures, control.exposures)
         units = self._units(cells)
         return bool(units) and self._toss(t, units)
 
@@ -318,6 +332,8 @@ class Comparison:
             "epochs": [epoch.to_document() for epoch in self.epochs],
             "announced": self.announced,
             "clock": self.clock,
+            "in_treatment": asdict(self.in_treatment),
+            "in_control": asdict(self.in_control),
             "window": self.window.to_document(),
             "log": self.log.to_document(),
             "kinds": self.kinds,
@@ -332,6 +348,8 @@ class Comparison:
     def from_document(cls, document: dict[str, Any], bets: CoinBets) -> "Comparison":
         fields = dict(document)
         fields["epochs"] = [Epoch.from_document(row) for row in fields["epochs"]]
+        fields["in_treatment"] = Counts(**fields["in_treatment"])
+        fields["in_control"] = Counts(**fields["in_control"])
         fields["window"] = RateWindow.from_document(fields["window"])
         fields["log"] = TossLog.from_document(fields["log"])
         fields["instances"] = {
