@@ -1,0 +1,145 @@
+"""Who has applied which sequence: what a kill that waits for its confirmation is told.
+
+A process confirms a sequence by the telemetry it sends; a kill makes it send at once.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# An instance without a stream still counts for this long after its last word: its stream may be
+# down while it polls, and saying that a kill reached everybody would be wrong.
+FORGET_AFTER_S = 60.0
+_PRUNE_EVERY_S = 10.0
+# Of one environment; far above the processes of an installation, it bounds what a token in wrong
+# hands can make the server keep. Beyond it the instance that was silent the longest is forgotten.
+MAX_INSTANCES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How far a sequence has got.
+
+    Attributes:
+        processes: connected, or heard of within the last minute.
+        confirmed: how many of them have applied the sequence or a later one.
+        unconfirmed: the instances that have not, sorted.
+        last_confirmed_after_ms: from the start of the wait to the last confirmation, 0 where all
+            came before; None where there is none.
+    """
+
+    processes: int
+    confirmed: int
+    unconfirmed: tuple[str, ...]
+    last_confirmed_after_ms: float | None
+
+
+class _Instance:
+    __slots__ = ("applied_at", "heard_at", "sequence")
+
+    def __init__(self) -> None:
+        self.sequence = -1
+        self.applied_at = 0.0  # when it first told of its sequence
+        self.heard_at = 0.0
+
+
+class Receipts:
+    """Thread-safe.
+
+    Args:
+        connected: (environment) -> the instances that have a stream open.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        connected: Callable[[str], frozenset[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connected = connected
+        self._clock = clock
+        # Guards all below. `connected` takes the hub's lock under it, never the other way round.
+        self._changed = threading.Condition()
+        self._environments: dict[str, dict[str, _Instance]] = {}
+        self._prune_at = 0.0
+        self._is_closed = False
+
+    def applied(self, environment: str, instance: str, sequence: int) -> None:
+        """Note that an instance serves the flag set of this sequence."""
+        with self._changed:
+            now = self._clock()
+            self._prune(now)
+            instances = self._environments.setdefault(environment, {})
+            # Taken out and put back: the order of the dictionary is that of the last word.
+            entry = instances.pop(instance, None) or _Instance()
+            if not entry.heard_at and len(instances) >= MAX_INSTANCES:
+                del instances[next(iter(instances))]
+            instances[instance] = entry
+            entry.heard_at = now
+            if sequence > entry.sequence:
+                entry.sequence = sequence
+                entry.applied_at = now
+                self._changed.notify_all()
+
+    def processes(self, environment: str) -> int:
+        """Return how many processes are connected or were heard of within the last minute."""
+        with self._changed:
+            return len(self._known(environment))
+
+    def wait(self, environment: str, sequence: int, timeout_s: float) -> Receipt:
+        """Return once every process has confirmed, time is up, or the server stops."""
+        with self._changed:
+            started_at = self._clock()
+            deadline = started_at + timeout_s
+            while True:
+                receipt = self._receipt(environment, sequence, started_at)
+                left_s = deadline - self._clock()
+                if not receipt.unconfirmed or left_s <= 0 or self._is_closed:
+                    return receipt
+                self._changed.wait(left_s)
+
+    def close(self) -> None:
+        """Release everyone who waits, now and from now on."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _receipt(self, environment: str, sequence: int, started_at: float) -> Receipt:
+        instances = self._environments.get(environment, {})
+        unconfirmed = []
+        confirmed_at = []
+        for name in self._known(environment):
+            entry = instances.get(name)
+            if entry is None or entry.sequence < sequence:
+                unconfirmed.append(name)
+            else:
+                confirmed_at.append(entry.applied_at)
+        return Receipt(
+            processes=len(unconfirmed) + len(confirmed_at),
+            confirmed=len(confirmed_at),
+            unconfirmed=tuple(sorted(unconfirmed)),
+            last_confirmed_after_ms=(
+                max(0.0, (max(confirmed_at) - started_at) * 1000) if confirmed_at else None
+            ),
+        )
+
+    def _known(self, environment: str) -> frozenset[str]:
+        oldest = self._clock() - FORGET_AFTER_S
+        instances = self._environments.get(environment, {})
+        return self._connected(environment).union(
+            name for name, entry in instances.items() if entry.heard_at >= oldest
+        )
+
+    def _prune(self, now: float) -> None:
+        if now < self._prune_at:
+            return
+        self._prune_at = now + _PRUNE_EVERY_S
+        for environment in tuple(self._environments):
+            known = self._known(environment)
+            instances = self._environments[environment]
+            kept = {name: entry for name, entry in instances.items() if name in known}
+            if kept:
+                self._environments[environment] = kept
+            else:
+                del self._environments[environment]
