@@ -356,12 +356,16 @@ class Transaction(Reader, Protocol):
 
     def end_guard_life(self, life_id: int, ended_at: datetime, outcome: str) -> None: ...
 
-    def append_guard_event(self, life_id: int, at: float, document: str) -> int:
+    def append_guard_event(self, life_id: int, at: float, document: str, *, has_units: bool) -> int:
         """Store the event as the life's newest and return its id."""
         ...
 
     def save_guard_state(self, life_id: int, event_id: int, document: str) -> None:
-        """Replace the life's state by this one."""
+        """Replace the life's state by this one.
+
+        Events up to `event_id` that hold no units are deleted, since the state covers them; those
+        with units stay, for the report and for a backtest.
+        """
         ...
 
     def insert_evidence(

@@ -1,0 +1,180 @@
+"""The schema of the SQLite database, step by step.
+
+A step that has been released is never edited; a change is a new step after it. All pending steps
+are applied, and recorded, in one transaction.
+"""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+# Counts and kinds have the empty text where a cell had no split: NULLs are never equal, so that
+# they could not be part of a key.
+_INITIAL = (
+    """CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)""",
+    """INSERT INTO meta (name, value) VALUES ('token_generation', 0)""",
+    """CREATE TABLE environments (
+        key TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        unit_key BLOB NOT NULL CHECK (length(unit_key) = 16),
+        sequence INTEGER NOT NULL,
+        created_at TEXT NOT NULL
+    )""",
+    """CREATE TABLE flags (
+        key TEXT PRIMARY KEY,
+        type TEXT NOT NULL,
+        variants TEXT NOT NULL,
+        description TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        tags TEXT NOT NULL,
+        lifetime TEXT NOT NULL,
+        expires_at TEXT,
+        archived INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    )""",
+    """CREATE TABLE configuration_versions (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        flag TEXT NOT NULL REFERENCES flags (key),
+        version INTEGER NOT NULL,
+        configuration TEXT NOT NULL,
+        variants TEXT NOT NULL,
+        at TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        action TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        PRIMARY KEY (environment, flag, version)
+    )""",
+    # The content stands once, in its version: current state and history can't disagree.
+    """CREATE TABLE configurations (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        flag TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (environment, flag),
+        FOREIGN KEY (environment, flag, version)
+            REFERENCES configuration_versions (environment, flag, version)
+            ON DELETE CASCADE
+    ) WITHOUT ROWID""",
+    """CREATE INDEX configurations_by_flag ON configurations (flag)""",
+    """CREATE INDEX configuration_versions_by_flag ON configuration_versions (flag)""",
+    """CREATE TABLE segments (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        condition TEXT NOT NULL,
+        description TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        updated_at TEXT NOT NULL,
+        PRIMARY KEY (environment, key)
+    )""",
+    """CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        action TEXT NOT NULL,
+        target TEXT NOT NULL,
+        environment TEXT,
+        flag TEXT,
+        before_version INTEGER,
+        after_version INTEGER,
+        comment TEXT NOT NULL,
+        detail TEXT NOT NULL
+    )""",
+    """CREATE INDEX audit_by_flag ON audit (flag, id)""",
+    """CREATE INDEX audit_by_environment ON audit (environment, id)""",
+    # No reference to the environment: what a token was for stays known after it is gone.
+    """CREATE TABLE tokens (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        environment TEXT,
+        kind TEXT NOT NULL,
+        prefix TEXT NOT NULL,
+        digest BLOB NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        revoked_at TEXT
+    )""",
+    """CREATE TABLE instances (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        instance TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        service_version TEXT NOT NULL,
+        applied_sequence INTEGER NOT NULL,
+        seen_at TEXT NOT NULL,
+        PRIMARY KEY (environment, instance)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE counts (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        flag TEXT NOT NULL,
+        minute INTEGER NOT NULL,
+        split TEXT NOT NULL,
+        variant TEXT NOT NULL,
+        config_version INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        service_version TEXT NOT NULL,
+        exposures INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        latency TEXT NOT NULL,
+        PRIMARY KEY (
+            environment, flag, minute, split, variant, config_version, service, service_version
+        )
+    ) WITHOUT ROWID""",
+    """CREATE INDEX counts_by_minute ON counts (minute)""",
+    """CREATE TABLE error_kinds (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        flag TEXT NOT NULL,
+        variant TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        place TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        sample TEXT NOT NULL,
+        seen_at INTEGER NOT NULL,
+        UNIQUE (environment, flag, variant, kind, place)
+    )""",
+    """CREATE TABLE guard_lives (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        flag TEXT NOT NULL,
+        document TEXT NOT NULL,
+        ended_at TEXT,
+        outcome TEXT
+    )""",
+    """CREATE INDEX guard_lives_by_environment ON guard_lives (environment)""",
+    """CREATE INDEX guard_lives_running ON guard_lives (id) WHERE ended_at IS NULL""",
+    """CREATE TABLE guard_events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        life_id INTEGER NOT NULL REFERENCES guard_lives (id) ON DELETE CASCADE,
+        at REAL NOT NULL,
+        has_units INTEGER NOT NULL,
+        document TEXT NOT NULL
+    )""",
+    """CREATE INDEX guard_events_by_life ON guard_events (life_id, id)""",
+    """CREATE INDEX guard_events_unitless ON guard_events (life_id, id) WHERE NOT has_units""",
+    """CREATE TABLE guard_states (
+        life_id INTEGER PRIMARY KEY REFERENCES guard_lives (id) ON DELETE CASCADE,
+        event_id INTEGER NOT NULL,
+        document TEXT NOT NULL
+    )""",
+    """CREATE TABLE evidence (
+        id TEXT PRIMARY KEY,
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        flag TEXT NOT NULL,
+        at TEXT NOT NULL,
+        document TEXT NOT NULL
+    )""",
+    """CREATE INDEX evidence_by_flag ON evidence (environment, flag, at)""",
+)
+
+
+def _initial(db: Database) -> None:
+    for statement in _INITIAL:
+        db.execute(statement)
+
+
+STEPS = {"0001_initial": _initial}
+"""Every step this server knows, oldest first. A database that records another one is newer."""
+
+MIGRATIONS = Migrations("flagd_server")
+for _name, _step in STEPS.items():
+    MIGRATIONS(name=_name)(_step)

@@ -1,0 +1,199 @@
+"""SQLite, one file: a connection that writes, and as many that read as there are readers at once.
+
+- WAL, so that readers and the writer don't wait for each other; synchronous=FULL, so that what
+  was committed survives the power as well as the process.
+- Writers take turns under `_turn`. Callbacks of a transaction run before the next one begins.
+- Connections are in the driver's autocommit mode: transactions begin and end here, by name, and
+  sqlite-utils, which looks whether one is open, never commits by itself inside one.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from flagd_server.errors import SchemaError, StorageError, StorageUnavailableError
+from flagd_server.storage.migrations.sqlite import MIGRATIONS, STEPS
+from flagd_server.storage.sqlite_reader import SqliteReader
+from flagd_server.storage.sqlite_transaction import SqliteTransaction, merge_counts
+
+_log = logging.getLogger(__name__)
+
+_BUSY_TIMEOUT_MS = 10_000
+"""Only other processes can hold the file (the command line, a backup); none does so for long."""
+_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+"""What the WAL file is cut back to after a checkpoint that followed a burst."""
+
+
+class SqliteStorage:
+    """The storage of a server that runs alone. See `Storage` for the contract."""
+
+    def __init__(self, database: str) -> None:
+        self._path = Path(database)
+        # Guards the write connection. Taken before any lock that a callback takes.
+        self._turn = threading.Lock()
+        self._owner: int | None = None
+        # Idle read connections. A deque's append and pop are atomic, so no lock is needed.
+        self._idle: deque[Database] = deque()
+        self._closed = False
+        with _translated(f"open the database {database}"):
+            _create_private(self._path)
+            self._writer = self._connect()
+            try:
+                self._prepare_writer()
+            except BaseException:
+                self._writer.close()
+                raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        if self._owner == threading.get_ident():
+            raise StorageError("this thread has a transaction open already")
+        with self._turn:
+            if self._closed:
+                raise StorageUnavailableError("the storage is closed")
+            self._owner = threading.get_ident()
+            try:
+                with _translated("write to the database"):
+                    self._writer.execute("BEGIN IMMEDIATE")
+                    tx = SqliteTransaction(self._writer)
+                    try:
+                        yield tx
+                        self._writer.conn.execute("COMMIT")
+                    except BaseException:
+                        self._writer.rollback()
+                        raise
+                self._announce(tx)
+            finally:
+                self._owner = None
+
+    @contextmanager
+    def read(self) -> Iterator[SqliteReader]:
+        with _translated("read from the database"):
+            db = self._take_reader()
+            try:
+                db.execute("BEGIN")
+                yield SqliteReader(db)
+            finally:
+                db.rollback()
+                self._return_reader(db)
+
+    def token_generation(self) -> int:
+        with _translated("read from the database"):
+            db = self._take_reader()
+            try:
+                row = db.conn.execute(
+                    "SELECT value FROM meta WHERE name = 'token_generation'"
+                ).fetchone()
+            finally:
+                self._return_reader(db)
+        return int(row[0])
+
+    def check_writable(self, timeout_s: float) -> None:
+        if not self._turn.acquire(timeout=timeout_s):
+            raise StorageUnavailableError(f"no turn to write came within {timeout_s:g} s")
+        try:
+            with _translated("write to the database"):
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    # A read-only file or a full disk's page cache shows at the first page written.
+                    self._writer.execute("UPDATE meta SET value = value")
+                finally:
+                    self._writer.rollback()
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        with self._turn:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+            self._writer.close()
+
+    def _connect(self) -> Database:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=_BUSY_TIMEOUT_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        # Plugins of sqlite-utils installed on the machine have no business in this database.
+        db = Database(connection, recursive_triggers=False, execute_plugins=False)
+        db.execute("PRAGMA foreign_keys = ON")
+        return db
+
+    def _prepare_writer(self) -> None:
+        db = self._writer
+        db.enable_wal()
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+        db.register_function(merge_counts, deterministic=True)
+        # One transaction around all steps: two processes that start together can't both apply one.
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            _refuse_foreign_schema(db, self._path)
+            MIGRATIONS.apply(db)
+        except BaseException:
+            db.rollback()
+            raise
+        db.commit()
+
+    def _announce(self, tx: SqliteTransaction) -> None:
+        for callback in tx.callbacks:
+            try:
+                callback()
+            except Exception:
+                # It is committed: the others must hear of it, and the caller must not be told
+                # that it failed.
+                _log.exception("a callback after a commit failed")
+
+    def _take_reader(self) -> Database:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            if self._closed:
+                raise StorageUnavailableError("the storage is closed") from None
+        db = self._connect()
+        db.execute("PRAGMA query_only = ON")
+        return db
+
+    def _return_reader(self, db: Database) -> None:
+        if self._closed:
+            db.close()
+        else:
+            self._idle.append(db)
+
+
+def _create_private(path: Path) -> None:
+    """Make the file, readable by nobody else: it holds the keys by which units are hashed."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StorageUnavailableError(f"can't open the database {path}: {error}") from error
+
+
+def _refuse_foreign_schema(db: Database, path: Path) -> None:
+    applied = [migration.name for migration in MIGRATIONS.applied(db)]
+    if not applied and db.table_names():
+        raise SchemaError(f"{path} is a database of something else")
+    newer = [name for name in applied if name not in STEPS]
+    if newer:
+        raise SchemaError(f"{path} was written by a newer server (it has step {newer[-1]})")
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn the driver's errors into ours, which name what was being done."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
+        raise StorageError(f"can't {what}: {error}") from error
+    except sqlite3.Error as error:
+        raise StorageUnavailableError(f"can't {what}: {error}") from error
