@@ -1,0 +1,105 @@
+"""Unit → hash → bucket → outcome, in integers all the way.
+
+`bucket = (murmur3_x86_32(utf8(salt + ":" + unit), seed 0) * 100_000) >> 32`. Hash, salt format and
+rounding are a contract with every other SDK and with the users already placed; `tests/golden`
+holds them. (MurmurHash3: Austin Appleby, public domain.)
+
+mmh3 5.x crashes the process on text with a lone surrogate, so no text reaches it unchecked: here
+alone is it called.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from mmh3 import hash as murmur3
+
+from flagd_sdk.core.model import Peers, Resolution, Resolver
+from flagd_sdk.core.types import ContextMapping
+
+BUCKETS = 100_000
+
+
+def bucket(salt: str, unit: str) -> int:
+    """Return the bucket, 0 to 99,999, of a unit.
+
+    Raises:
+        UnicodeEncodeError: the text holds a lone surrogate, which UTF-8 can't carry.
+    """
+    return murmur3(f"{salt}:{unit}".encode(), 0, False) * BUCKETS >> 32
+
+
+def unit_of(value: object) -> str | None:
+    """Return the text by which a value places its bearer, or None where it can't place anyone.
+
+    A non-empty string counts as it is, an integer and an integral float as their digits; a boolean
+    and everything else is no identity.
+    """
+    kind = type(value)
+    if issubclass(kind, str):
+        text = str.__str__(value)  # exact, whatever the subclass overrides
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return None
+        return text or None
+    try:
+        if issubclass(kind, float):
+            number = float.__float__(value)  # type: ignore[arg-type]
+            return str(int(number)) if number.is_integer() else None
+        if issubclass(kind, int) and kind is not bool:
+            return str(int.__int__(value))  # type: ignore[arg-type]
+    except ValueError:  # more digits than Python converts (sys.get_int_max_str_digits)
+        return None
+    return None
+
+
+def hash_threshold(upto: int) -> int:
+    """Return the least hash whose bucket is `upto` or more: `hash < threshold ⇔ bucket < upto`.
+
+    Comparing hashes saves the multiplication at each evaluation and is exact.
+    """
+    return -((-upto << 32) // BUCKETS)
+
+
+def compile_split(
+    bucket_by: str,
+    salt: str,
+    outcomes: Sequence[tuple[int, Resolution]],
+    unplaced: Resolution,
+) -> Resolver:
+    """Make the function that places a context.
+
+    Args:
+        salt: text that UTF-8 can carry.
+        outcomes: exclusive upper bounds of buckets, rising to `BUCKETS`, with what each serves.
+        unplaced: served where the context has no unit.
+    """
+    prefix = f"{salt}:"
+    uppers = [hash_threshold(upto) for upto, _ in outcomes[:-1]]
+    served = [resolution for _, resolution in outcomes]
+
+    def place_slowly(value: object) -> Resolution:
+        unit = unit_of(value)
+        if unit is None:
+            return unplaced
+        return served[bisect_right(uppers, murmur3(prefix + unit, 0, False))]
+
+    if len(served) == 2:
+        below, above = served
+        (upper,) = uppers
+
+        def place_in_two(context: ContextMapping, _peers: Peers) -> Resolution:
+            unit = context.get(bucket_by)
+            if type(unit) is str and unit and unit.isascii():
+                return below if murmur3(prefix + unit, 0, False) < upper else above
+            return place_slowly(unit)
+
+        return place_in_two
+
+    def place(context: ContextMapping, _peers: Peers) -> Resolution:
+        unit = context.get(bucket_by)
+        if type(unit) is str and unit and unit.isascii():
+            return served[bisect_right(uppers, murmur3(prefix + unit, 0, False))]
+        return place_slowly(unit)
+
+    return place

@@ -1,0 +1,334 @@
+"""Targeting operators: a table from an operator's name to the function that compiles it.
+
+A rule's values are checked when it is compiled and refused with `ParseError`; what stands in the
+context is never refused: what an operator can't use does not match, and nothing raises. A list in
+the context matches where any of its elements does; any of the rule's values suffices.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from flagd_sdk.core.model import Condition, Peers
+from flagd_sdk.core.semver import version_key
+from flagd_sdk.core.types import ContextMapping, shown
+from flagd_sdk.errors import ParseError
+
+Values: TypeAlias = Sequence[object]
+_Test: TypeAlias = Callable[[Any], bool]
+
+
+def compile_operator(attribute: str, op: object, values: object) -> Condition:
+    """Make the function that tests an attribute.
+
+    Raises:
+        ParseError: there is no such operator, or it can't use the values.
+    """
+    factory = OPERATORS.get(op) if type(op) is str else None
+    if factory is None:
+        raise ParseError(f"op: unknown operator {shown(op)}")
+    if type(values) is not list:
+        raise ParseError(f"values: {shown(values)}; expected a list")
+    return factory(attribute, values)
+
+
+def elements(value: object) -> Iterable[object]:
+    """Return what an attribute offers to match: its elements where it is a list, else itself.
+
+    Subclasses (a StrEnum, say) are taken as the plain value they hold, so that only code of the
+    interpreter's own types runs when they are compared.
+    """
+    kind = type(value)
+    for sequence in (list, tuple, set, frozenset):
+        if issubclass(kind, sequence):
+            return map(_plain, sequence.__iter__(value))  # type: ignore[arg-type]
+    return (_plain(value),)
+
+
+def _plain(value: object) -> object:
+    kind = type(value)
+    if kind is bool:
+        return value
+    for scalar, convert in _PLAIN:
+        if issubclass(kind, scalar):
+            return convert(value)
+    return value
+
+
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+)
+
+
+# --- conditions on one kind of value -----------------------------------------------------------
+
+
+def _on_strings(attribute: str, test: _Test) -> Condition:
+    def holds(context: ContextMapping, _peers: Peers) -> bool:
+        value = context.get(attribute)
+        if type(value) is str:
+            return test(value)
+        return any(type(element) is str and test(element) for element in elements(value))
+
+    return holds
+
+
+def _on_numbers(attribute: str, test: _Test) -> Condition:
+    def holds(context: ContextMapping, _peers: Peers) -> bool:
+        value = context.get(attribute)
+        if type(value) is int:
+            return test(value)
+        return any(_is_number(element) and test(element) for element in elements(value))
+
+    return holds
+
+
+def _on_keys(attribute: str, key_of: Callable[[object], Any], test: _Test) -> Condition:
+    """Test what `key_of` makes of a value; where it makes None of it, there is no match."""
+
+    def holds(context: ContextMapping, _peers: Peers) -> bool:
+        value = context.get(attribute)
+        if type(value) is str:
+            key = key_of(value)
+            return key is not None and test(key)
+        keys = map(key_of, elements(value))
+        return any(key is not None and test(key) for key in keys)
+
+    return holds
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+# --- the rule's values -------------------------------------------------------------------------
+
+
+def _strings(values: Values) -> list[str]:
+    return [_one(value, type(value) is str, "a string") for value in values]
+
+
+def _numbers(values: Values) -> list[int | float]:
+    return [_one(value, _is_number(value), "a finite number") for value in values]
+
+
+def _one(value: Any, is_fit: bool, expected: str) -> Any:
+    if not is_fit:
+        raise ParseError(f"values: {shown(value)}; expected {expected}")
+    return value
+
+
+def _never(_context: ContextMapping, _peers: Peers) -> bool:
+    return False
+
+
+# --- operators ---------------------------------------------------------------------------------
+
+
+def _in(attribute: str, values: Values) -> Condition:
+    """Strict equality by JSON type: a boolean is no number, and 1 equals 1.0."""
+    booleans = frozenset(value for value in values if type(value) is bool)
+    strings = frozenset(value for value in values if type(value) is str)
+    numbers = frozenset(value for value in values if _is_number(value))
+    for value in values:
+        is_fit = type(value) in (bool, str) or _is_number(value)
+        _one(value, is_fit, "a string, a finite number or a boolean")
+    if not booleans and not numbers:
+        return _on_strings(attribute, strings.__contains__)
+
+    def is_among(element: object) -> bool:
+        kind = type(element)
+        if kind is str:
+            return element in strings
+        if kind is bool:
+            return element in booleans
+        return (kind is int or kind is float) and element in numbers
+
+    def holds(context: ContextMapping, _peers: Peers) -> bool:
+        return any(map(is_among, elements(context.get(attribute))))
+
+    return holds
+
+
+def _starts_with(attribute: str, values: Values) -> Condition:
+    prefixes = tuple(_strings(values))
+    return _on_strings(attribute, lambda text: text.startswith(prefixes))
+
+
+def _ends_with(attribute: str, values: Values) -> Condition:
+    suffixes = tuple(_strings(values))
+    return _on_strings(attribute, lambda text: text.endswith(suffixes))
+
+
+def _contains(attribute: str, values: Values) -> Condition:
+    parts = _strings(values)
+    return _on_strings(attribute, lambda text: any(part in text for part in parts))
+
+
+def _matches(attribute: str, values: Values) -> Condition:
+    """Search with RE2, which is linear in the text: no pattern can hang an application."""
+    try:
+        # Only here, so that applications without such flags neither install nor load it.
+        import re2
+    except ImportError:
+        raise ParseError(
+            "op: 'matches' needs RE2; install it with: pip install 'flagd-release[regex]'"
+        ) from None
+    options = re2.Options()
+    options.log_errors = False
+    searches = []
+    for pattern in _strings(values):
+        try:
+            searches.append(re2.compile(pattern, options).search)
+        except (re2.error, UnicodeEncodeError) as error:
+            raise ParseError(f"values: {shown(pattern)} is no RE2 pattern ({error})") from None
+
+    def is_match(text: str) -> bool:
+        try:
+            return any(search(text) is not None for search in searches)
+        except UnicodeEncodeError:  # a lone surrogate: RE2 reads UTF-8
+            return False
+
+    return _on_strings(attribute, is_match)
+
+
+def _ordered(
+    on: Callable[[str, _Test], Condition], read: Callable[[Values], list[Any]]
+) -> dict[str, Callable[[str, Values], Condition]]:
+    """Make eq, lt, lte, gt and gte. Any value suffices, so only the extreme one is compared."""
+
+    def eq(attribute: str, values: Values) -> Condition:
+        return on(attribute, frozenset(read(values)).__contains__)
+
+    def lt(attribute: str, values: Values) -> Condition:
+        bound = max(read(values), default=None)
+        return _never if bound is None else on(attribute, lambda key: key < bound)
+
+    def lte(attribute: str, values: Values) -> Condition:
+        bound = max(read(values), default=None)
+        return _never if bound is None else on(attribute, lambda key: key <= bound)
+
+    def gt(attribute: str, values: Values) -> Condition:
+        bound = min(read(values), default=None)
+        return _never if bound is None else on(attribute, lambda key: key > bound)
+
+    def gte(attribute: str, values: Values) -> Condition:
+        bound = min(read(values), default=None)
+        return _never if bound is None else on(attribute, lambda key: key >= bound)
+
+    return {"eq": eq, "lt": lt, "lte": lte, "gt": gt, "gte": gte}
+
+
+def _on_versions(attribute: str, test: _Test) -> Condition:
+    return _on_keys(attribute, _version_key_of, test)
+
+
+def _version_key_of(value: object) -> object:
+    return version_key(value) if type(value) is str else None
+
+
+def _versions(values: Values) -> list[Any]:
+    return _keys(values, _version_key_of, "a semantic version such as '1.4.0-rc.1'")
+
+
+def _on_instants(attribute: str, test: _Test) -> Condition:
+    return _on_keys(attribute, instant_key, test)
+
+
+def _instants(values: Values) -> list[Any]:
+    return _keys(values, instant_key, "an RFC 3339 time with its offset")
+
+
+def _keys(values: Values, key_of: Callable[[object], Any], expected: str) -> list[Any]:
+    keys = []
+    for value in _strings(values):
+        key = key_of(value)
+        keys.append(_one(value if key is None else key, key is not None, expected))
+    return keys
+
+
+def _exists(attribute: str, values: Values) -> Condition:
+    """`[]` and `[true]` ask for presence, `[false]` for absence; null counts as absent."""
+    for value in values:
+        _one(value, type(value) is bool, "a boolean")
+    wanted = frozenset(values) or frozenset((True,))
+
+    def holds(context: ContextMapping, _peers: Peers) -> bool:
+        return (context.get(attribute) is not None) in wanted
+
+    return holds
+
+
+_RFC_3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+_MINUTES_A_DAY = 24 * 60
+_EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 - naive on purpose: what is left when offsets are gone
+_SECOND = timedelta(seconds=1)
+
+
+def instant_key(value: object) -> tuple[int, str] | None:
+    """Return what to compare an instant by: whole seconds and the digits of the fraction.
+
+    Digits, so that any precision is exact. A string must be RFC 3339 (section 5.6), which requires
+    an offset; a datetime must be aware. Anything else is None.
+    """
+    if type(value) is str:
+        return _instant_key_of_text(value)
+    if not issubclass(type(value), datetime):
+        return None
+    instant: datetime = value  # type: ignore[assignment]
+    try:
+        offset = instant.utcoffset()
+        if offset is None:
+            return None
+        elapsed = instant.replace(tzinfo=None) - _EPOCH - offset
+    except Exception:  # the time zone is the application's own code, and evaluation never raises
+        return None
+    return elapsed // _SECOND, f"{elapsed.microseconds:06d}".rstrip("0")
+
+
+def _instant_key_of_text(text: str) -> tuple[int, str] | None:
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
+    fraction, sign, offset_hour, offset_minute = match.group(7, 8, 9, 10)
+    offset = 0
+    if sign is not None:
+        if int(offset_hour) > 23 or int(offset_minute) > 59:
+            return None
+        offset = (int(offset_hour) * 60 + int(offset_minute)) * (-1 if sign == "-" else 1)
+    try:
+        days = date(year, month, day).toordinal() - 1
+    except ValueError:
+        return None
+    if hour > 23 or minute > 59 or second > 60:
+        return None
+    minutes = days * _MINUTES_A_DAY + hour * 60 + minute - offset
+    if second == 60 and minutes % _MINUTES_A_DAY != _MINUTES_A_DAY - 1:
+        return None  # a leap second comes at the end of a day in UTC (RFC 3339, section 5.7)
+    return minutes * 60 + second, (fraction or "").rstrip("0")
+
+
+_NUMBER_OPERATORS = _ordered(_on_numbers, _numbers)
+_VERSION_OPERATORS = _ordered(_on_versions, _versions)
+_INSTANT_OPERATORS = _ordered(_on_instants, _instants)
+
+OPERATORS: Final[Mapping[str, Callable[[str, Values], Condition]]] = {
+    "in": _in,
+    "starts_with": _starts_with,
+    "ends_with": _ends_with,
+    "contains": _contains,
+    "matches": _matches,
+    **_NUMBER_OPERATORS,
+    **{f"semver_{name}": factory for name, factory in _VERSION_OPERATORS.items()},
+    "before": _INSTANT_OPERATORS["lt"],
+    "after": _INSTANT_OPERATORS["gt"],
+    "exists": _exists,
+}

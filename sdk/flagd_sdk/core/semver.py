@@ -1,0 +1,49 @@
+"""Semantic versions as keys that compare by item 11 of semver.org 2.0.0.
+
+No digit is ever converted to an integer: without leading zeros, numbers compare as (length, text),
+so a version of any length is cheap and none can raise.
+"""
+
+import re
+from typing import TypeAlias
+
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_VERSION = re.compile(
+    rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})"
+    rf"(?:-((?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+    rf"(?:\.(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*))?"
+    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+)
+
+# (length, text) of major, minor and patch, then the pre-release: () sorts before everything, so a
+# release, which is newer than its pre-releases, gets a key of its own.
+VersionKey: TypeAlias = tuple[int, str, int, str, int, str, tuple[tuple[int, int, str], ...]]
+_RELEASE = ((2, 0, ""),)
+
+
+def version_key(text: str) -> VersionKey | None:
+    """Return what to compare a version by, or None where the text is no semantic version.
+
+    Build metadata is left out: it has no part in precedence (item 10).
+    """
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        return None
+    major, minor, patch, labels = match.groups()
+    return (
+        len(major),
+        major,
+        len(minor),
+        minor,
+        len(patch),
+        patch,
+        _RELEASE if labels is None else tuple(map(_label_key, labels.split("."))),
+    )
+
+
+def _label_key(label: str) -> tuple[int, int, str]:
+    """Numeric identifiers sort by value and before the others, those by ASCII (11.4.1 to 11.4.3).
+
+    A tuple that is a prefix of another sorts first, as 11.4.4 wants.
+    """
+    return (0, len(label), label) if label.isdigit() else (1, 0, label)

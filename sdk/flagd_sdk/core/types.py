@@ -1,0 +1,70 @@
+"""The words of OpenFeature that every part shares: reasons, resolution details, contexts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar
+
+from flagd_sdk.errors import ErrorCode
+
+JsonValue: TypeAlias = (
+    "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"  # as json.loads
+)
+
+# What an application knows of a user. Any value may stand in it; what no operator understands
+# matches nothing.
+ContextMapping: TypeAlias = Mapping[str, object]
+
+Value = TypeVar("Value")
+
+
+class Reason(StrEnum):
+    """Why a value was served (OpenFeature specification, types, "Resolution Reason")."""
+
+    STATIC = "STATIC"
+    DEFAULT = "DEFAULT"
+    TARGETING_MATCH = "TARGETING_MATCH"
+    SPLIT = "SPLIT"
+    DISABLED = "DISABLED"
+    CACHED = "CACHED"
+    STALE = "STALE"
+    UNKNOWN = "UNKNOWN"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionDetails(Generic[Value]):
+    """What a caller learns of one evaluation.
+
+    Attributes:
+        value: of the variant served, or the caller's default where `reason` is ERROR.
+        variant: None where the caller's default was served.
+        flag_metadata: `version` of the configuration, and `split` (a rule's id or "default")
+            where a split decided.
+    """
+
+    flag_key: str
+    value: Value
+    variant: str | None
+    reason: Reason
+    error_code: ErrorCode | None = None
+    error_message: str | None = None
+    flag_metadata: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+
+
+_SHOWN_CHARACTERS = 60
+
+
+def shown(value: object) -> str:
+    """Describe a value for a message: short, ASCII, and without calling code of its class."""
+    if type(value) is str:
+        text = ascii(value[:_SHOWN_CHARACTERS])
+        return text if len(value) <= _SHOWN_CHARACTERS else f"{text[:-1]}…{text[-1]}"
+    if type(value) is int:
+        return str(value) if value.bit_length() <= _SHOWN_CHARACTERS else "a very large integer"
+    if value is None or type(value) is bool or type(value) is float:
+        return str(value)
+    return _NAMES.get(type(value), f"a value of type {type(value).__name__}")
+
+
+_NAMES: dict[type, str] = {dict: "an object", list: "a list"}
