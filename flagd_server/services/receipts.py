@@ -5,7 +5,7 @@ A process confirms a sequence by the telemetry it sends; a kill makes it send at
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 # An instance without a stream still counts for this long after its last word: its stream may be
@@ -44,6 +44,17 @@ class _Instance:
         self.heard_at = 0.0
 
 
+class _Waiter:
+    """What one wait lacks still, so that a confirmation costs no look at all the others."""
+
+    __slots__ = ("environment", "missing", "sequence")
+
+    def __init__(self, environment: str, sequence: int, missing: Iterable[str]) -> None:
+        self.environment = environment
+        self.sequence = sequence
+        self.missing = set(missing)
+
+
 class Receipts:
     """Thread-safe.
 
@@ -62,6 +73,7 @@ class Receipts:
         # Guards all below. `connected` takes the hub's lock under it, never the other way round.
         self._changed = threading.Condition()
         self._environments: dict[str, dict[str, _Instance]] = {}
+        self._waiters: set[_Waiter] = set()
         self._prune_at = 0.0
         self._is_closed = False
 
@@ -80,7 +92,7 @@ class Receipts:
             if sequence > entry.sequence:
                 entry.sequence = sequence
                 entry.applied_at = now
-                self._changed.notify_all()
+                self._confirm(environment, instance, sequence)
 
     def processes(self, environment: str) -> int:
         """Return how many processes are connected or were heard of within the last minute."""
@@ -97,12 +109,26 @@ class Receipts:
                 left_s = deadline - self._clock()
                 if not receipt.unconfirmed or left_s <= 0 or self._is_closed:
                     return receipt
-                self._changed.wait(left_s)
+                self._await(_Waiter(environment, sequence, receipt.unconfirmed), left_s)
 
     def close(self) -> None:
         """Release everyone who waits, now and from now on."""
         with self._changed:
             self._is_closed = True
+            self._changed.notify_all()
+
+    def _await(self, waiter: _Waiter, timeout_s: float) -> None:
+        self._waiters.add(waiter)
+        self._changed.wait_for(lambda: not waiter.missing or self._is_closed, timeout_s)
+        self._waiters.discard(waiter)
+
+    def _confirm(self, environment: str, instance: str, sequence: int) -> None:
+        is_complete = False
+        for waiter in self._waiters:
+            if waiter.environment == environment and sequence >= waiter.sequence:
+                waiter.missing.discard(instance)
+                is_complete = is_complete or not waiter.missing
+        if is_complete:
             self._changed.notify_all()
 
     def _receipt(self, environment: str, sequence: int, started_at: float) -> Receipt:
