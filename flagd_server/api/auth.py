@@ -1,0 +1,96 @@
+"""Who is calling, and whether the token allows it: one decorator above every view but health's."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from flask import g, request
+
+from flagd_server.api.problems import Problem, ProblemError
+from flagd_server.api.requests import read_query
+from flagd_server.api.schemas.queries import NoQuery
+from flagd_server.api.wiring import services
+from flagd_server.storage.base import Token
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+# Scopes that may do it. `admin` includes the other scopes of the admin API; the SDK's API takes
+# only SDK tokens, so that an admin token never has to be in an application.
+READ = ("admin", "read")
+WRITE = ("admin",)
+KILL = ("admin", "kill")
+SDK = ("sdk",)
+
+_MAX_TOKEN_CHARS = 512
+
+
+def requires(
+    *scopes: str, takes_query: bool = False
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let a view be called only with a token of one of the scopes.
+
+    A view that reads no query string refuses one: a mistyped parameter shouldn't pass unseen.
+    """
+
+    def decorate(view: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(view)
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            token = _authenticate()
+            if token.scope not in scopes:
+                raise ProblemError(_forbidden(token, scopes))
+            g.token = token
+            if request.query_string and not takes_query:
+                read_query(NoQuery)
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def caller() -> Token:
+    """Return the token of the request; only inside a view under `requires`."""
+    token: Token = g.token
+    return token
+
+
+def caller_environment() -> str:
+    """Return the environment of an SDK's token."""
+    environment = caller().environment
+    assert environment is not None, "an SDK token is made for one environment"
+    return environment
+
+
+def _authenticate() -> Token:
+    header = request.headers.get("Authorization", "")
+    scheme, _, text = header.partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise ProblemError(
+            Problem(
+                "unauthorized",
+                "expected the header Authorization: Bearer <token>",
+                headers={"WWW-Authenticate": 'Bearer realm="flagd-server"'},
+            )
+        )
+    text = text.strip()
+    token = services().tokens.authenticate(text) if len(text) <= _MAX_TOKEN_CHARS else None
+    if token is None:
+        challenge = 'Bearer realm="flagd-server", error="invalid_token"'
+        raise ProblemError(
+            Problem(
+                "unauthorized",
+                "the token is unknown or was revoked",
+                headers={"WWW-Authenticate": challenge},
+            )
+        )
+    return token
+
+
+def _forbidden(token: Token, scopes: tuple[str, ...]) -> Problem:
+    wanted = " or ".join(scopes)
+    return Problem(
+        "forbidden",
+        f"this needs a token of scope {wanted}; yours has scope {token.scope}",
+        {"required_scopes": list(scopes)},
+    )

@@ -1,0 +1,82 @@
+"""/api/v1/flags/{flag}/environments/{environment}: how a flag behaves there, and its history."""
+
+from flask import Blueprint, Response, jsonify
+
+from flagd_server.api import documents
+from flagd_server.api.auth import READ, WRITE, caller, requires
+from flagd_server.api.documents import Json
+from flagd_server.api.requests import expected_version, read_body, read_query
+from flagd_server.api.schemas.admin import ConfigurationUpdate, RollbackBody
+from flagd_server.api.schemas.queries import PageQuery
+from flagd_server.api.wiring import services
+from flagd_server.storage.base import ConfigurationVersion
+
+blueprint = Blueprint(
+    "configurations", __name__, url_prefix="/api/v1/flags/<flag>/environments/<environment>"
+)
+
+
+@blueprint.get("")
+@requires(*READ)
+def get_configuration(flag: str, environment: str) -> Response:
+    return with_version(services().configurations.get(environment, flag))
+
+
+@blueprint.patch("")
+@requires(*WRITE)
+def update_configuration(flag: str, environment: str) -> Response:
+    seen = expected_version()
+    changes = read_body(ConfigurationUpdate).given()
+    comment = changes.pop("comment", "")
+    return with_version(
+        services().configurations.patch(
+            environment,
+            flag,
+            changes,
+            expected_version=seen,
+            actor=caller().name,
+            comment=comment,
+        )
+    )
+
+
+@blueprint.post("/rollback")
+@requires(*WRITE)
+def roll_back(flag: str, environment: str) -> Response:
+    seen = expected_version()
+    body = read_body(RollbackBody)
+    return with_version(
+        services().configurations.rollback(
+            environment,
+            flag,
+            body.version,
+            expected_version=seen,
+            actor=caller().name,
+            comment=body.comment,
+        )
+    )
+
+
+@blueprint.get("/history")
+@requires(*READ, takes_query=True)
+def list_history(flag: str, environment: str) -> Json:
+    query = read_query(PageQuery)
+    found = services().configurations.history(
+        environment, flag, limit=query.limit, before=query.before
+    )
+    return documents.page(map(documents.configuration, found.items), found.next)
+
+
+@blueprint.get("/history/<positive:version>")
+@requires(*READ)
+def get_history_version(flag: str, environment: str, version: int) -> Json:
+    return documents.configuration(
+        services().configurations.history_version(environment, flag, version)
+    )
+
+
+def with_version(record: ConfigurationVersion) -> Response:
+    """Return the configuration with its version as ETag, ready for the next `If-Match`."""
+    response = jsonify(documents.configuration(record))
+    response.set_etag(str(record.version))
+    return response

@@ -1,0 +1,102 @@
+"""A request → a checked body, query or header; what is wrong is a problem that names it."""
+
+import re
+from typing import TypeVar
+
+from flask import request
+from pydantic import TypeAdapter, ValidationError
+
+from flagd_server.api.json_body import parse_json
+from flagd_server.api.problems import Problem, ProblemError, bad_header, invalid
+from flagd_server.api.schemas.base import Document, Key
+from flagd_server.api.schemas.faults import faults_of
+from flagd_server.api.schemas.queries import Query
+from flagd_server.domain.faults import Fault
+
+_D = TypeVar("_D", bound=Document)
+_Q = TypeVar("_Q", bound=Query)
+
+_VERSION_TAG = re.compile(r'"?([1-9][0-9]{0,15})"?', re.ASCII)
+_KEY: TypeAdapter[str] = TypeAdapter(Key)
+
+
+def read_body(model: type[_D]) -> _D:
+    """Return the JSON body, held to the model.
+
+    The size is bounded by the application's `MAX_CONTENT_LENGTH`, also where the client announced
+    none: Werkzeug stops reading there.
+    """
+    _check_media_type()
+    document = parse_json(request.get_data(cache=False))
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ProblemError(invalid(faults_of(error))) from None
+
+
+def _check_media_type() -> None:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ProblemError(
+            Problem("unsupported-media-type", "Content-Encoding isn't supported; send plain JSON")
+        )
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
+        raise ProblemError(
+            Problem("unsupported-media-type", "expected Content-Type: application/json, in UTF-8")
+        )
+
+
+def read_query(model: type[_Q]) -> _Q:
+    """Return the query string, held to the model."""
+    parameters = dict(request.args.lists())
+    faults = [
+        Fault(f"query.{name[:64]}", f"is given {len(values)} times; expected once")
+        for name, values in parameters.items()
+        if len(values) > 1
+    ]
+    try:
+        query = model.model_validate({name: values[0] for name, values in parameters.items()})
+    except ValidationError as error:
+        for fault in faults_of(error):
+            message = fault.message.replace("field of this object", "parameter of this operation")
+            faults.append(Fault(f"query.{fault.field}", message))
+    if faults:
+        raise ProblemError(invalid(faults))
+    return query
+
+
+def read_key(name: str, text: str) -> str:
+    """Return a path segment that is to become a key."""
+    try:
+        return _KEY.validate_python(text)
+    except ValidationError as error:
+        message = faults_of(error)[0].message
+        raise ProblemError(invalid([Fault(f"path.{name}", message)])) from None
+
+
+def expected_version() -> int:
+    """Return the version in `If-Match`, which has to be there."""
+    version = optional_version()
+    if version is None:
+        raise ProblemError(
+            Problem(
+                "version-required",
+                'send If-Match: "<version>" with the version that you have seen',
+            )
+        )
+    return version
+
+
+def optional_version() -> int | None:
+    """Return the version in `If-Match`, quoted or not, if the header is there.
+
+    `*` is refused: it would overwrite what the caller has never seen, and that is what the header
+    is there to prevent.
+    """
+    text = request.headers.get("If-Match")
+    if text is None:
+        return None
+    match = _VERSION_TAG.fullmatch(text.strip())
+    if match is None or text.count('"') not in (0, 2):
+        raise ProblemError(bad_header("If-Match", 'should be one version, such as "7"'))
+    return int(match.group(1))

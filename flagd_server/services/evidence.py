@@ -1,0 +1,67 @@
+"""Reads the guard's evidence reports, which never change once written."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flagd_server.errors import NotFoundError
+from flagd_server.storage.base import Evidence, Reader, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceReport:
+    """A report as it was written; `document` is the guard's own."""
+
+    id: str
+    environment: str
+    flag: str
+    at: datetime
+    document: dict[str, Any]
+
+
+class EvidenceReports:
+    """The reports on one flag in one environment."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def list(self, environment: str, flag: str) -> list[EvidenceReport]:
+        """Return them all, newest first.
+
+        Raises:
+            NotFoundError: there is no such environment or flag.
+        """
+        with self._storage.read() as reader:
+            _require_configuration(reader, environment, flag)
+            return [_report(evidence) for evidence in reader.list_evidence(environment, flag)]
+
+    def get(self, environment: str, flag: str, evidence_id: str) -> EvidenceReport:
+        """Return one of them.
+
+        Raises:
+            NotFoundError: there is no such environment or flag, or no such report on it.
+        """
+        with self._storage.read() as reader:
+            _require_configuration(reader, environment, flag)
+            evidence = reader.evidence(evidence_id)
+        if evidence is None or (evidence.environment, evidence.flag) != (environment, flag):
+            raise NotFoundError("evidence report", evidence_id)
+        return _report(evidence)
+
+
+def _require_configuration(reader: Reader, environment: str, flag: str) -> None:
+    if reader.environment(environment) is None:
+        raise NotFoundError("environment", environment)
+    if reader.configuration(environment, flag) is None:
+        raise NotFoundError("flag", flag)
+
+
+def _report(evidence: Evidence) -> EvidenceReport:
+    return EvidenceReport(
+        id=evidence.id,
+        environment=evidence.environment,
+        flag=evidence.flag,
+        at=evidence.at,
+        document=json.loads(evidence.document),
+    )
