@@ -10,6 +10,10 @@ from typing import Protocol
 SnapshotSource = Callable[[str], tuple[int, bytes]]
 
 
+# Where the WSGI environ has this key, calling its value takes the connection from the server.
+TAKE_SOCKET = "flagd_server.take_socket"
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """What one authenticated stream asks for.
@@ -75,6 +79,10 @@ class Hub(Protocol):
     @property
     def is_alive(self) -> bool:
         """Whether the hub can serve: it has not been closed and its thread has not died."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more stream leaves the server the descriptors that it needs."""
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what is queued, tell each stream when to come back, and close them all."""

@@ -8,6 +8,7 @@ to every socket.
 import logging
 import os
 import random
+import resource
 import selectors
 import socket
 import threading
@@ -15,14 +16,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from email.utils import formatdate
 from itertools import chain
 
-from flagd_sdk.core.sse import encode_comment
 from flagd_server.hub.base import HubStatistics, SnapshotSource, Subscription
 from flagd_server.hub.event_stream import SocketEventStream
 from flagd_server.hub.replay import ReplayRing
 from flagd_server.hub.subscriber import SEND_FLAGS, SlowReaderError, Subscriber, raw_send
+from flagd_server.hub.wire import HEARTBEAT, response_head, retry
 
 # A reader takes two missed heartbeats for a dead stream.
 HEARTBEAT_S = 15.0
@@ -40,24 +40,10 @@ _TURNS = 32
 # noticed at the second heartbeat, where TCP alone goes on for a quarter of an hour.
 _UNANSWERED_MS = 30_000
 
-_HEARTBEAT = encode_comment("hb")
+# Share of the process's descriptors that streams may take; the rest is for ordinary requests.
+_DESCRIPTOR_SHARE = 0.7
+
 _LOG = logging.getLogger(__name__)
-
-
-def _response_head() -> bytes:
-    """Return the head of a response that lasts until the connection closes (RFC 9112, 6.3)."""
-    return (
-        "HTTP/1.1 200 OK\r\n"
-        f"Date: {formatdate(usegmt=True)}\r\n"
-        "Content-Type: text/event-stream\r\n"
-        "Cache-Control: no-store\r\n"
-        "X-Accel-Buffering: no\r\n"  # nginx would hold events back
-        "Connection: close\r\n\r\n"
-    ).encode()
-
-
-def _retry(milliseconds: int) -> bytes:
-    return b"retry: %d\n\n" % milliseconds
 
 
 class _Channel:
@@ -77,6 +63,7 @@ class LocalHub:
         snapshot: source of whole sets.
         heartbeat_s: most seconds between two heartbeats of a stream. A reader that takes nothing
             of its backlog from one heartbeat to the next is cut.
+        max_streams: by default a share of the descriptors that the process may open.
         uniform: returns a number between its two arguments; spreads the return of readers.
     """
 
@@ -85,10 +72,15 @@ class LocalHub:
         snapshot: SnapshotSource,
         *,
         heartbeat_s: float = HEARTBEAT_S,
+        max_streams: int | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._snapshot = snapshot
         self._turn_s = heartbeat_s * _EARLY / _TURNS
+        if max_streams is None:
+            soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            max_streams = int(soft_limit * _DESCRIPTOR_SHARE)
+        self._max_streams = max_streams
         self._uniform = uniform
         self._commands: deque[Callable[[], None]] = deque()  # append and popleft are atomic
         self._lock = (
@@ -124,7 +116,7 @@ class LocalHub:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)
-        if not self._submit(lambda: self._admit(sock, subscription, _response_head())):
+        if not self._submit(lambda: self._admit(sock, subscription, response_head())):
             sock.close()
 
     def stream(self, subscription: Subscription) -> SocketEventStream:
@@ -150,6 +142,10 @@ class LocalHub:
             if self._is_closed:
                 return False
             return self._thread is None or self._thread.is_alive()
+
+    @property
+    def has_room(self) -> bool:
+        return self._streams < self._max_streams
 
     def close(self, timeout_s: float = 2.0) -> None:
         with self._lock:
@@ -252,7 +248,7 @@ class LocalHub:
         self._selector.register(stream.fd, selectors.EVENT_READ, stream)
         self._streams += 1
         self._count_instance(stream, 1)
-        self._write(stream, head + _retry(RETRY_MS), start)
+        self._write(stream, head + retry(RETRY_MS), start)
 
     def _start_of(self, channel: _Channel, subscription: Subscription) -> tuple[int, bytes]:
         """Return what a stream starts with, and the sequence it then stands at.
@@ -263,10 +259,10 @@ class LocalHub:
         sequence, whole = self._snapshot(subscription.environment)
         if held is not None:
             if held == sequence:
-                return sequence, _HEARTBEAT  # tells the reader that the stream is live
+                return sequence, HEARTBEAT  # tells the reader that the stream is live
             missed = channel.ring.since(held)
             if missed is not None and sum(map(len, missed)) <= len(whole):
-                return channel.ring.last, b"".join(missed) or _HEARTBEAT
+                return channel.ring.last, b"".join(missed) or HEARTBEAT
         return sequence, whole  # not joined to anything: a thousand backlogs share it
 
     def _broadcast(self, environment: str, sequence: int, event: bytes) -> None:
@@ -314,7 +310,7 @@ class LocalHub:
         """Beat for one turn of the streams, and cut those of them that stand still."""
         for stream in tuple(self._turns[self._turn]):
             if not stream.backlog:
-                self._write(stream, _HEARTBEAT)
+                self._write(stream, HEARTBEAT)
             elif stream.is_stalled:
                 self._cut_off(stream)
             else:
@@ -367,7 +363,7 @@ class LocalHub:
         """Spread the return of the readers and write what is left, for as long as allowed."""
         spread_ms = max(_MIN_SPREAD_MS, self._streams * _SPREAD_MS_PER_STREAM)
         for stream in self._all_streams():
-            self._write(stream, _retry(round(self._uniform(_MIN_SPREAD_MS / 2, spread_ms))))
+            self._write(stream, retry(round(self._uniform(_MIN_SPREAD_MS / 2, spread_ms))))
             if not stream.backlog and stream.sock.fileno() >= 0:
                 self._drop(stream)
         deadline = time.monotonic() + timeout_s

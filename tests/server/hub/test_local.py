@@ -23,6 +23,16 @@ def test_no_thread_runs_before_it_is_needed():
     assert not hub.is_alive
 
 
+def test_tells_when_it_has_no_room_left():
+    hub = LocalHub(Snapshots(), max_streams=1)
+    assert hub.has_room
+    stream = hub.stream(Subscription("production", "t1"))
+    wait_until(lambda: not hub.has_room, "the stream")
+    stream.close()
+    wait_until(lambda: hub.has_room, "the end of the stream")
+    hub.close()
+
+
 def test_the_return_of_many_readers_is_spread_over_more_time():
     asked = []
     hub = LocalHub(Snapshots(), uniform=lambda low, high: asked.append((low, high)) or high)

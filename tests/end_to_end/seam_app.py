@@ -1,0 +1,78 @@
+"""A WSGI application as small as can be, run as a program: shows the seam to gunicorn bare."""
+
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from flagd_sdk.core.sse import encode
+from flagd_server import serving
+from flagd_server.hub.base import TAKE_SOCKET, Subscription
+from flagd_server.hub.local import LocalHub
+
+
+class SeamApplication:
+    def __init__(self) -> None:
+        self.extensions = {"flagd_server": self}
+        self.sequence = 1
+        self.hub = LocalHub(lambda environment: (self.sequence, self._event("flags")))
+        self.is_stopping = threading.Event()
+
+    def _event(self, name: str) -> bytes:
+        return encode(name, b"{}", str(self.sequence))
+
+    def stopping(self) -> None:
+        self.is_stopping.set()
+
+    def close(self) -> None:
+        self.hub.close()
+        sys.stderr.write("closed\n")
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/stream":
+            self.hub.attach(environ[TAKE_SOCKET](), Subscription("production", "t1"))
+            start_response("200 OK", [])
+            return [b"never seen"]
+        body = json.dumps(self._answer(path, environ)).encode()
+        if path == "/large":
+            body = b"x" * 50_000_000
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, path: str, environ: dict[str, Any]) -> object:
+        if path == "/echo":
+            return len(environ["wsgi.input"].read())
+        if path == "/publish":
+            self.sequence += 1
+            self.hub.publish("production", self.sequence, self._event("flag"))
+        if path == "/wait":
+            return "released" if self.is_stopping.wait(20) else "waited in vain"
+        if path == "/sleep":
+            time.sleep(0.5)
+        if path == "/stuck":
+            time.sleep(20)
+        if path == "/die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if path == "/accounts":
+            # What the worker believes of its connections; this one is among them.
+            worker = next(o for o in gc.get_objects() if isinstance(o, serving._Worker))
+            return {
+                "connections": worker.nr_conns,
+                "deadlines": len(worker._deadlines),
+                "lingering": len(worker._lingering),
+                "streams": self.hub.statistics().streams,
+            }
+        return "ok"
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:  # limits that tests can wait for
+        name, _, value = argument.partition("=")
+        setattr(serving, name, float(value))
+    serving.serve(SeamApplication, host="127.0.0.1", port=0, threads=4)

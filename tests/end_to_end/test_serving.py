@@ -1,0 +1,301 @@
+"""What `serving` relies on in gunicorn, against the real thing in a process of its own."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flagd_server.errors import SettingsError
+from flagd_server.serving import serve
+from tests.end_to_end.processes import DEADLINE_S, ServerProcess
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., ServerProcess]]:
+    servers = []
+
+    def start(**seconds: float) -> ServerProcess:
+        arguments = ["-m", "tests.end_to_end.seam_app"]
+        arguments += [f"{name}={value}" for name, value in seconds.items()]
+        servers.append(ServerProcess(arguments, dict(os.environ)))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def server(start) -> ServerProcess:
+    return start()
+
+
+def connect(server: ServerProcess, request: bytes = b"") -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S)
+    sock.sendall(request)
+    return sock
+
+
+def request(path: str, *headers: str) -> bytes:
+    return "\r\n".join((f"GET {path} HTTP/1.1", "Host: x", *headers, "", "")).encode()
+
+
+def read_until(sock: socket.socket, marker: bytes) -> bytes:
+    data = b""
+    while marker not in data:
+        received = sock.recv(65536)
+        assert received, f"closed before {marker!r}: {data!r}"
+        data += received
+    return data
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    data = b""
+    while received := sock.recv(1 << 20):
+        data += received
+    return data
+
+
+def get(server: ServerProcess, path: str) -> object:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def wait_for_accounts(server: ServerProcess, **expected: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    accounts: object = None
+    while accounts != expected:
+        assert time.monotonic() < deadline, f"{accounts} is not {expected}"
+        time.sleep(0.02)
+        accounts = get(server, "/accounts")
+
+
+NOTHING_OPEN = {"connections": 1, "deadlines": 0, "lingering": 0, "streams": 0}  # but the asking
+
+
+def test_a_stream_leaves_the_worker_and_events_reach_it(server):
+    with connect(server, request("/stream")) as stream:
+        assert read_until(stream, b"event: flags\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        get(server, "/publish")
+        read_until(stream, b"id: 2\nevent: flag\n")
+        wait_for_accounts(server, **{**NOTHING_OPEN, "streams": 1})
+
+
+def test_the_worker_counts_right_after_many_streams_came_and_went(server):
+    for _ in range(20):
+        streams = [connect(server, request("/stream")) for _ in range(50)]
+        for stream in streams:
+            read_until(stream, b"event: flags\n")
+        for stream in streams:
+            stream.close()
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_what_follows_a_stream_request_on_its_connection_is_dropped(server):
+    pipelined = request("/stream") + request("/hello")
+    with connect(server, pipelined) as stream:
+        data = read_until(stream, b"event: flags\n")
+        get(server, "/publish")
+        data += read_until(stream, b"event: flag\n")
+        assert data.count(b"HTTP/1.1") == 1
+
+
+def test_ordinary_connections_are_kept_alive(server):
+    with connect(server) as sock:
+        for _ in range(3):
+            sock.sendall(request("/hello"))
+            assert b'"ok"' in read_until(sock, b'"ok"')
+
+
+def test_a_body_reaches_the_application_whole_by_length_and_in_chunks(server):
+    size = 1024 * 1024
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+    connection.request("POST", "/echo", b"x" * size)
+    assert json.loads(connection.getresponse().read()) == size
+    connection.request("POST", "/echo", iter([b"x" * 1000] * 100), encode_chunked=True)
+    assert json.loads(connection.getresponse().read()) == 100_000
+    connection.close()
+
+
+def test_a_client_that_asks_before_it_sends_a_body_gets_its_go_ahead(server):
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    with connect(server, head) as sock:
+        read_until(sock, b"100 Continue\r\n\r\n")
+        sock.sendall(b"hello")
+        assert read_until(sock, b"\r\n\r\n5").startswith(b"HTTP/1.1 200")
+
+
+UNFINISHED = {
+    "nothing": b"",
+    "half a head": b"GET /hel",
+    "half a body": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhel",
+}
+
+
+@pytest.mark.parametrize("unfinished", UNFINISHED.values(), ids=UNFINISHED)
+def test_clients_that_do_not_finish_their_requests_hold_nobody_up(server, unfinished):
+    # One fewer than the threads where bytes have come: those hold a thread until their time is up.
+    # Where none has come, there may be any number.
+    idle = [connect(server, unfinished) for _ in range(3 if unfinished else 100)]
+    started_at = time.monotonic()
+    for _ in range(5):
+        assert get(server, "/hello") == "ok"
+    assert time.monotonic() - started_at < 2.0
+    for sock in idle:
+        sock.close()
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_a_client_that_does_not_close_after_the_answer_stops_nobody(server):
+    """gunicorn waits 2 s for it on its main thread, in which nobody else is served."""
+    mute = [connect(server, request("/hello", "Connection: close")) for _ in range(5)]
+    for sock in mute:
+        read_until(sock, b'"ok"')
+    started_at = time.monotonic()
+    for _ in range(5):
+        assert get(server, "/hello") == "ok"
+    assert time.monotonic() - started_at < 1.5
+    wait_for_accounts(server, **NOTHING_OPEN)  # after the server gave them up
+    for sock in mute:
+        sock.close()
+
+
+def test_a_client_that_hangs_up_within_a_long_answer_is_forgotten(server):
+    with connect(server, request("/large")) as sock:
+        sock.recv(1000)
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+@pytest.mark.parametrize("unfinished", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_request_that_does_not_end_in_time_gives_its_thread_back(start, unfinished):
+    server = start(_FIRST_BYTE_S=0.3, _READ_S=0.3)
+    slow = [connect(server, unfinished) for _ in range(8)]  # twice as many as there are threads
+    assert get(server, "/hello") == "ok"
+    for sock in slow:
+        assert read_to_end(sock) == b""
+        sock.close()
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_an_answer_that_nobody_reads_gives_its_thread_back(start):
+    server = start(_WRITE_S=0.3)
+    slow = [connect(server, request("/large")) for _ in range(8)]
+    assert get(server, "/hello") == "ok"
+    wait_for_accounts(server, **NOTHING_OPEN)
+    for sock in slow:
+        sock.close()
+
+
+def test_a_header_too_large_is_refused(server):
+    with connect(server, request("/hello", "X-Large: " + "x" * 20_000)) as sock:
+        assert b" 431 " in read_until(sock, b"\r\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_tells_streams_to_come_back_answers_requests_and_leaves_with_zero(server, number):
+    with connect(server, request("/stream")) as stream, connect(server) as idle:
+        read_until(stream, b"event: flags\n")
+        idle.sendall(request("/hello"))
+        read_until(idle, b'"ok"')
+        with connect(server, request("/sleep")) as working, connect(server) as waiting:
+            waiting.sendall(request("/wait"))
+            started_at = time.monotonic()
+            server.signal(number)
+            assert b'"released"' in read_until(waiting, b'"released"')
+            assert b'"ok"' in read_until(working, b'"ok"')
+            farewell = read_to_end(stream).replace(b": hb\n\n", b"")
+            assert re.fullmatch(rb"retry: [0-9]+\n\n", farewell)
+            assert server.wait() == 0
+            assert time.monotonic() - started_at < 4.0
+    assert server.log.endswith("closed\nstopped\n")
+
+
+def test_ctrl_c_in_a_terminal_which_reaches_the_worker_too_is_the_same(server):
+    with connect(server, request("/stream")) as stream:
+        read_until(stream, b"event: flags\n")
+        worker = get_worker(server)
+        os.kill(worker, signal.SIGINT)
+        server.signal(signal.SIGINT)
+        assert b"retry: " in read_to_end(stream)
+        assert server.wait() == 0
+
+
+def test_a_second_signal_stops_at_once(server):
+    with connect(server, request("/stuck")):
+        wait_for_accounts(server, **{**NOTHING_OPEN, "connections": 2})
+        started_at = time.monotonic()
+        server.signal(signal.SIGTERM)
+        while is_listening(server):
+            assert time.monotonic() < started_at + DEADLINE_S
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - started_at < 4.0
+
+
+def is_listening(server: ServerProcess) -> bool:
+    try:
+        connect(server).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def get_worker(server: ServerProcess) -> int:
+    children = f"/proc/{server.pid}/task/{server.pid}/children"
+    with open(children) as file:
+        return int(file.read().split()[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the worker through /proc")
+def test_a_worker_that_dies_is_started_again_on_the_same_port(server):
+    assert get(server, "/hello") == "ok"
+    first = get_worker(server)
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        get(server, "/die")
+    server.wait_for("listening again on " + server.url)
+    assert get(server, "/hello") == "ok"
+    assert get_worker(server) != first
+
+
+def test_signals_that_would_make_a_second_worker_are_ignored(server):
+    assert get(server, "/hello") == "ok"
+    worker = get_worker(server)
+    for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
+        server.signal(number)
+    assert get(server, "/hello") == "ok"
+    assert get_worker(server) == worker
+
+
+def test_an_address_in_use_is_told_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        started_at = time.monotonic()
+        with pytest.raises(SettingsError, match=f"can't listen on 127.0.0.1 port {port}: "):
+            serve(lambda: None, host="127.0.0.1", port=port)
+        assert time.monotonic() - started_at < 1.0
+
+
+def test_many_clients_at_once_are_all_answered(server):
+    answers: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: answers.extend(get(server, "/hello") for _ in range(20)))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert answers == ["ok"] * 400
+    wait_for_accounts(server, **NOTHING_OPEN)
