@@ -1,0 +1,162 @@
+"""A server's services on a real SQLite file, without HTTP: enough to report to and be judged by."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flagd_server.domain.telemetry import Cell, ErrorKind, Summary
+from flagd_server.services.configurations import Configurations
+from flagd_server.services.environments import Environments
+from flagd_server.services.flags import Flags, NewFlag
+from flagd_server.services.guarding import Guarding
+from flagd_server.services.ingestion import Accepted, Ingestion
+from flagd_server.services.kills import Kills
+from flagd_server.services.publishing import Publisher
+from flagd_server.services.receipts import Receipts
+from flagd_server.services.snapshots import Snapshots
+from flagd_server.storage import open_storage
+from flagd_server.storage.base import Token
+
+ENVIRONMENT = "production"
+FLAG = "new-checkout"
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.at = START
+
+    def now(self) -> datetime:
+        return self.at
+
+    def now_ms(self) -> int:
+        return int(self.at.timestamp() * 1000)
+
+    def forward(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+class RecordingHub:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int, bytes]] = []
+
+    def publish(self, environment: str, sequence: int, event: bytes) -> None:
+        self.events.append((environment, sequence, event))
+
+
+def sdk_token(kind: str = "server") -> Token:
+    return Token(
+        id="tok-1",
+        name="shop",
+        scope="sdk",
+        environment=ENVIRONMENT,
+        kind=kind,
+        prefix="fr_sdk_production",
+        digest=b"\0" * 32,
+        created_at=START,
+        created_by="test",
+    )
+
+
+class World:
+    """Opened on a path, so that a second one can be opened on what the first has left."""
+
+    def __init__(self, path: Path, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.hub = RecordingHub()
+        self.storage = open_storage(str(path))
+        self.snapshots = Snapshots(self.storage)
+        publisher = Publisher(self.snapshots, self.hub, self.clock)
+        self.environments = Environments(self.storage, publisher)
+        self.flags = Flags(self.storage, publisher)
+        self.configurations = Configurations(self.storage, publisher)
+        self.kills = Kills(self.storage, publisher)
+        self.decisions: list[tuple[str, str, str]] = []
+        self.guarding = Guarding(
+            self.storage, self.kills, lambda *decision: self.decisions.append(decision)
+        )
+        self.ingestion = Ingestion(
+            self.storage, self.guarding, Receipts(lambda environment: frozenset()), self.clock
+        )
+        self.ingestion.start()
+
+    def close(self) -> None:
+        self.ingestion.close()
+        self.storage.close()
+
+    def release(self, share: int = 25_000, flag: str = FLAG, **changes: Any) -> int:
+        """Create environment and flag where they are missing, split them; return the version."""
+        if ENVIRONMENT not in {row.key for row in self.environments.list()}:
+            self.environments.create(ENVIRONMENT, "Production", actor="test")
+        if flag not in {row.key for row in self.flags.list()}:
+            self.flags.create(
+                NewFlag(key=flag, type="boolean", variants={"on": True, "off": False}),
+                actor="test",
+            )
+        weights = {"on": share, "off": 100_000 - share}
+        return self.patch(
+            flag, enabled=True, default_serve={"split": {"weights": weights}}, **changes
+        )
+
+    def patch(self, flag: str = FLAG, **changes: Any) -> int:
+        version = self.configurations.get(ENVIRONMENT, flag).version
+        changed = self.configurations.patch(
+            ENVIRONMENT, flag, changes, expected_version=version, actor="test"
+        )
+        return changed.version
+
+    def version(self, flag: str = FLAG) -> int:
+        return self.configurations.get(ENVIRONMENT, flag).version
+
+    def is_killed(self, flag: str = FLAG) -> bool:
+        return self.configurations.get(ENVIRONMENT, flag).configuration.kill is not None
+
+    def report(
+        self,
+        sequence: int,
+        cells: list[Cell],
+        *,
+        instance: str = "i-1",
+        service_version: str = "v1",
+        kind: str = "server",
+        error_kinds: tuple[ErrorKind, ...] = (),
+    ) -> Accepted:
+        self.clock.forward(1)
+        summary = Summary(
+            instance=instance,
+            sequence=sequence,
+            service="shop",
+            service_version=service_version,
+            applied_sequence=0,
+            started_at=self.clock.at,
+            ended_at=self.clock.at,
+            cells=tuple(cells),
+            unscoped={},
+            error_kinds=error_kinds,
+            dropped={},
+        )
+        return self.ingestion.submit(ENVIRONMENT, sdk_token(kind), summary)
+
+
+def cell(
+    variant: str,
+    version: int,
+    *,
+    exposures: int = 10,
+    failing: Mapping[str, list[int]] | None = None,
+    flag: str = FLAG,
+    split: str | None = "default",
+) -> Cell:
+    """A cell in which the numbered units failed once each, by kind."""
+    units = {kind: tuple(f"{n:016x}" for n in ns) for kind, ns in (failing or {}).items()}
+    return Cell(
+        flag=flag,
+        split=split,
+        variant=variant,
+        config_version=version,
+        exposures=exposures,
+        errors=sum(len(ns) for ns in units.values()),
+        latency={},
+        units=units,
+    )
