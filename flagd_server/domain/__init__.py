@@ -1,1 +1,4 @@
-"""What is decided, apart from where it is stored and served. Pure: no I/O, clock, randomness or threads."""
+"""What is decided, apart from where it is stored and served.
+
+Pure: no I/O, clock, randomness or threads.
+"""

@@ -1,1 +1,1 @@
-"""The use cases of the server: given a storage, a hub and a clock, they know nothing of HTTP and SQL."""
+"""The use cases. Given a storage, a hub and a clock, they know nothing of HTTP and SQL."""
