@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from cachetools import LRUCache
 
@@ -17,7 +18,7 @@ from flagd_server.clock import Clock
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.guard import records
 from flagd_server.domain.telemetry import Cell, Summary
-from flagd_server.errors import StorageUnavailableError
+from flagd_server.errors import StorageError, StorageUnavailableError
 from flagd_server.services.guarding import Guarding
 from flagd_server.services.receipts import Receipts
 from flagd_server.storage.base import (
@@ -36,6 +37,7 @@ _MAX_BATCH = 256
 _MAX_WAITING = 4_096
 # A summary waits for its turn and one commit; longer means that the disk has stopped.
 _ACKNOWLEDGE_WITHIN_S = 20.0
+_PRUNE_EVERY = timedelta(hours=1)
 _INSTANCES_REMEMBERED = 100_000
 _VERSIONS_REMEMBERED = 10_000
 
@@ -99,18 +101,29 @@ class _Batch:
 
 
 class Ingestion:
-    """`submit` may be called by any thread; one thread of its own writes."""
+    """`submit` may be called by any thread; one thread of its own writes.
+
+    Args:
+        retention: how long counts and the events of ended lives are kept.
+    """
 
     def __init__(
-        self, storage: Storage, guarding: Guarding, receipts: Receipts, clock: Clock
+        self,
+        storage: Storage,
+        guarding: Guarding,
+        receipts: Receipts,
+        clock: Clock,
+        retention: timedelta = timedelta(days=30),
     ) -> None:
         self._storage = storage
         self._guarding = guarding
         self._receipts = receipts
         self._clock = clock
+        self._retention = retention
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(_MAX_WAITING)
         self._thread: threading.Thread | None = None
         # Touched by the writer thread only.
+        self._pruned_at: datetime | None = None
         self._counted: LRUCache[tuple[str, str], int] = LRUCache(_INSTANCES_REMEMBERED)
         self._first_seen: LRUCache[tuple[str, str], float] = LRUCache(_INSTANCES_REMEMBERED)
         self._versions: LRUCache[tuple[str, str, int], _Version | None] = LRUCache(
@@ -162,6 +175,7 @@ class Ingestion:
             except Exception as error:
                 self._start_over(error)
                 self._one_by_one(batch, error)
+            self._prune()
 
     def _batches(self) -> Iterator[list[_Waiting]]:
         """Yield whatever is waiting, at least one, until the end marker."""
@@ -189,6 +203,17 @@ class Ingestion:
             except Exception as own_error:
                 self._start_over(own_error)
                 waiting.done.set_exception(own_error)
+
+    def _prune(self) -> None:
+        now = self._clock.now()
+        if self._pruned_at is not None and now - self._pruned_at < _PRUNE_EVERY:
+            return
+        self._pruned_at = now
+        try:
+            with self._storage.transaction() as tx:
+                tx.prune_telemetry(now - self._retention)
+        except StorageError:
+            logger.exception("old telemetry could not be deleted; tried again in an hour")
 
     def _start_over(self, error: Exception) -> None:
         """Forget what a failed transaction may have left in memory; the storage is the truth."""
