@@ -1,0 +1,135 @@
+"""`flagd-server serve` in a process of its own, on a database in a temporary folder."""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.end_to_end.processes import DEADLINE_S, ServerProcess
+
+Json = Any
+
+
+class FlagServer:
+    """Starts at once and listens when the constructor returns.
+
+    `restart` keeps the database and the port, so that clients find it again.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        """Args: settings: environment variables, such as `FLAGD_HEARTBEAT_S="1"`."""
+        self._folder = folder
+        self._settings = settings
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._port = 0
+        self._logs: list[str] = []
+        self._start()
+        tokens = json.loads((folder / "tokens.json").read_text())
+        self.admin_token: str = tokens["admin"]
+        self.sdk_tokens: Mapping[str, str] = tokens["sdk"]
+
+    def _start(self) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("FLAGD_")
+        }
+        environment |= {
+            "FLAGD_DATABASE": str(self.database),
+            "FLAGD_INITIAL_TOKENS_FILE": str(self._folder / "tokens.json"),
+            "FLAGD_PORT": str(self._port),
+            **self._settings,
+        }
+        arguments = ["-c", "import sys; from flagd_server.cli import main; sys.exit(main())"]
+        self._process = ServerProcess([*arguments, "serve"], environment)
+        self.url = self._process.url
+        self._port = self._process.port
+
+    @property
+    def database(self) -> Path:
+        return self._folder / "flags.db"
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started: signals to it stop the server."""
+        return self._process.pid
+
+    @property
+    def worker_pid(self) -> int:
+        """Of its child, which serves."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return int(children.split()[0])
+
+    @property
+    def log(self) -> str:
+        return "".join((*self._logs, self._process.log))
+
+    def signal(self, number: int) -> None:
+        self._process.signal(number)
+
+    def wait(self) -> int:
+        """Return the exit code."""
+        return self._process.wait()
+
+    def stop(self) -> int:
+        """Stop as an operator does, and return the exit code."""
+        self._session.close()
+        return self._process.stop()
+
+    def restart(self) -> None:
+        self.stop()
+        self._logs.append(self._process.log)
+        self._start()
+
+    def kill_worker(self) -> None:
+        """End what serves without a warning; it is started again."""
+        os.kill(self.worker_pid, signal.SIGKILL)
+        self._process.wait_for(r"listening again on ")
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request, with the admin token unless another is given."""
+        return self._session.request(
+            method,
+            self.url + path,
+            json=body,
+            headers={"Authorization": f"Bearer {token or self.admin_token}", **(headers or {})},
+            timeout=DEADLINE_S,
+        )
+
+    def create_flag(self, key: str, environment: str = "production", **configuration: Json) -> None:
+        """Create a boolean flag and configure it in one environment, enabled unless said."""
+        document = {"key": key, "type": "boolean", "variants": {"on": True, "off": False}}
+        created = self.call("POST", "/api/v1/flags", document)
+        assert created.status_code == 201, created.text
+        self.configure(key, environment, **{"enabled": True, **configuration})
+
+    def configure(self, key: str, environment: str = "production", **changes: Json) -> Json:
+        """Change a configuration, whatever its version, and return it as it then is."""
+        path = f"/api/v1/flags/{key}/environments/{environment}"
+        etag = self.call("GET", path).headers["ETag"]
+        changed = self.call("PATCH", path, changes, headers={"If-Match": etag})
+        assert changed.status_code == 200, changed.text
+        return changed.json()
+
+    def kill_flag(self, key: str, environment: str = "production", wait_s: float = 0) -> Json:
+        path = f"/api/v1/flags/{key}/environments/{environment}/kill"
+        killed = self.call(
+            "POST", path + (f"?wait_s={wait_s}" if wait_s else ""), {"reason": "a test"}
+        )
+        assert killed.status_code == 200, killed.text
+        return killed.json()
