@@ -1,0 +1,323 @@
+"""The client: what an application calls. The work behind it is `engine.py`'s."""
+
+import weakref
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import iscoroutinefunction
+from os import PathLike
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+from flagd_sdk.backoff import Backoff
+from flagd_sdk.config import AUTO, ClientConfig
+from flagd_sdk.core.evaluator import FlagSet, all_flags, details_of
+from flagd_sdk.core.types import ContextMapping, Reason, ResolutionDetails
+from flagd_sdk.engine import Engine
+from flagd_sdk.errors import ErrorCode
+from flagd_sdk.flag_state import ClientStatus, Listener
+from flagd_sdk.scope import NO_CONTEXT, Scope, current_scope, scope_of
+from flagd_sdk.transport import Transport
+
+Default = TypeVar("Default")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SCALARS = frozenset((bool, int, float, str))
+
+
+class FlagClient:
+    """Answers for flags in process, keeps them current, and reports what was served.
+
+    Make one per process and share it: every method is thread-safe, and it goes on working in
+    forked children. Nothing that happens to the server, the network or the disk makes a method
+    raise; after `close`, the last known values stay in use.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        service: str = "",
+        service_version: str = "",
+        bootstrap: str | PathLike[str] | Mapping[str, object] | None = None,
+        cache_dir: str | PathLike[str] | None = AUTO,
+        instance: str | None = None,
+        transport: Transport | None = None,
+        error_samples: bool = True,
+        connect_timeout_s: float = 5.0,
+        request_timeout_s: float = 10.0,
+        stream_silence_s: float = 30.0,
+        poll_interval_s: float = 10.0,
+        report_interval_s: float = 1.0,
+        heartbeat_interval_s: float = 10.0,
+        exit_timeout_s: float = 2.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """Start in the background; see `ClientConfig` for the settings.
+
+        Raises:
+            ConfigurationError: a setting can't be used; the message names it.
+        """
+        config = ClientConfig(
+            url=url,
+            token=token,
+            service=service,
+            service_version=service_version,
+            bootstrap=bootstrap,
+            cache_dir=cache_dir,
+            instance=instance,
+            error_samples=error_samples,
+            connect_timeout_s=connect_timeout_s,
+            request_timeout_s=request_timeout_s,
+            stream_silence_s=stream_silence_s,
+            poll_interval_s=poll_interval_s,
+            report_interval_s=report_interval_s,
+            heartbeat_interval_s=heartbeat_interval_s,
+            exit_timeout_s=exit_timeout_s,
+            backoff=backoff or Backoff(),
+        )
+        self.error_samples = error_samples
+        self._config = config
+        self._engine = engine = Engine(config, transport)
+        self._state = engine.state
+        self._reporter = engine.reporter
+        # A client that nobody holds any more ends its threads, without waiting for them; at the
+        # interpreter's exit the engine sees to it itself.
+        weakref.finalize(self, engine.stop).atexit = False
+        engine.ensure_started()
+
+    def __repr__(self) -> str:
+        return f"<FlagClient {self._config.url} {self.status}>"
+
+    # --- evaluation: never raises, never blocks, takes no lock --------------------------------
+
+    def is_enabled(
+        self, key: str, default: bool = False, context: ContextMapping | None = None
+    ) -> bool:
+        """Return a boolean flag's value, or the default where it can't be evaluated.
+
+        Args:
+            context: evaluate with this instead of the current scope's context. The evaluation is
+                then no exposure of the scope's unit and counts as unscoped; for a batch of users
+                open a scope for each.
+        """
+        try:
+            if context is None:
+                scope = current_scope.get()
+                if scope is not None and scope.owner is self:
+                    served = scope.served
+                    resolution = served.get(key)  # type: ignore[union-attr] # it is open
+                    if resolution is not None:
+                        value = resolution.value
+                        return value if value is True or value is False else default
+                    resolvers = scope.resolvers
+                    resolution = resolvers[key](scope.context, resolvers)
+                    value = resolution.value
+                    if value is True or value is False:
+                        served[key] = resolution  # type: ignore[index]
+                        return value
+        except Exception:  # noqa: S110 - whatever it was, the long way answers it with its reason
+            pass
+        return self.details(key, default, context).value
+
+    def value(self, key: str, default: Default, context: ContextMapping | None = None) -> Default:
+        """Return a flag's value where it is of the default's type, else the default.
+
+        An integer flag suits a float default, an object flag a mapping or a list, any flag None.
+        """
+        try:
+            if context is None:
+                scope = current_scope.get()
+                if scope is not None and scope.owner is self:
+                    served = scope.served
+                    resolution = served.get(key)  # type: ignore[union-attr] # it is open
+                    if resolution is None:
+                        resolvers = scope.resolvers
+                        resolution = resolvers[key](scope.context, resolvers)
+                    value: Any = resolution.value
+                    kind = type(value)
+                    if kind is type(default) and kind in _SCALARS:
+                        served[key] = resolution  # type: ignore[index]
+                        return cast("Default", value)
+        except Exception:  # noqa: S110 - whatever it was, the long way answers it with its reason
+            pass
+        return self.details(key, default, context).value
+
+    def details(
+        self, key: str, default: Default, context: ContextMapping | None = None
+    ) -> ResolutionDetails[Default]:
+        """Return a flag's value with its variant, reason and, where there is one, error."""
+        try:
+            scope = scope_of(self) if context is None else None
+            if scope is not None:
+                served = scope.served
+                assert served is not None  # it is open
+                resolution = served.get(key) or scope.flag_set.resolve(key, scope.context)
+                details = details_of(key, resolution, default)
+                if details.reason is not Reason.ERROR:
+                    served[key] = resolution
+                return details
+            return self._unscoped(key, default, context)
+        except Exception as error:  # the host's edge
+            self._engine.notices.tell("evaluation", "A flag could not be evaluated: %r", error)
+            return ResolutionDetails(
+                key, default, None, Reason.ERROR, ErrorCode.GENERAL, "internal error"
+            )
+
+    def all_flags(self, context: ContextMapping | None = None) -> dict[str, ResolutionDetails[Any]]:
+        """Evaluate every flag, for a page or another process to begin with. Counts no exposure."""
+        try:
+            scope = scope_of(self) if context is None else None
+            if scope is not None:
+                return all_flags(scope.flag_set, scope.context)
+            return all_flags(self.flag_set, NO_CONTEXT if context is None else context)
+        except Exception as error:  # the host's edge
+            self._engine.notices.tell("evaluation", "The flags could not be evaluated: %r", error)
+            return {}
+
+    def _unscoped(
+        self, key: str, default: Default, context: ContextMapping | None
+    ) -> ResolutionDetails[Default]:
+        if context is None:
+            # Work that outlives its scope goes on with the scope's context.
+            ended = current_scope.get()
+            context = NO_CONTEXT if ended is None else ended.context
+        resolution = self.flag_set.resolve(key, context)
+        details = details_of(key, resolution, default)
+        if details.reason is not Reason.ERROR:
+            self._reporter.unscoped(resolution.flag)
+        if self._engine.is_dormant:
+            self._engine.ensure_started()
+        return details
+
+    # --- units of work -------------------------------------------------------------------------
+
+    def scope(self, context: ContextMapping | None = None) -> Scope:
+        """Return a unit of work to enter with `with`: a request, a job, a message.
+
+        Flags evaluated inside are exposures of that unit, all from the flag set in use when it
+        began. It fails when an exception leaves it or `fail` is called.
+        """
+        return Scope(self, context)
+
+    def fail(self, error: BaseException | int | str, flag: str | None = None) -> None:
+        """Mark the current unit of work as failed; see `Scope.fail`. Outside one, do nothing."""
+        scope = scope_of(self)
+        if scope is not None:
+            scope.fail(error, flag)
+
+    def when(
+        self, key: str, otherwise: Callable[P, R], *, fallback: bool = True
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function or coroutine function the new path, taken where the flag is on.
+
+        Where the new path raises an `Exception`, the unit of work fails for this flag alone.
+
+        Args:
+            otherwise: the old path, with the same parameters.
+            fallback: whether the old path then answers. It runs after what the new one already
+                did; without it, the exception goes on to the caller.
+        """
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if iscoroutinefunction(function):
+
+                @wraps(function)
+                async def choose_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                    if self.is_enabled(key):
+                        try:
+                            return await function(*args, **kwargs)
+                        except Exception as error:
+                            self.fail(error, key)
+                            if not fallback:
+                                raise
+                    return await cast("Any", otherwise(*args, **kwargs))
+
+                return cast("Callable[P, R]", choose_async)
+
+            @wraps(function)
+            def choose(*args: P.args, **kwargs: P.kwargs) -> R:
+                if self.is_enabled(key):
+                    try:
+                        return function(*args, **kwargs)
+                    except Exception as error:
+                        self.fail(error, key)
+                        if not fallback:
+                            raise
+                return otherwise(*args, **kwargs)
+
+            return choose
+
+        return decorate
+
+    def finish(self, scope: Scope, duration_us: int, now_s: float) -> None:
+        """Count a scope that ended. Called by the scope itself."""
+        try:
+            self._reporter.record(
+                scope.served or {},
+                scope.context,
+                scope.flag_set.unit_key,
+                duration_us,
+                scope.failures,
+                now_s,
+            )
+            if self._engine.is_dormant:
+                self._engine.ensure_started()
+        except Exception as error:  # the host's edge: reading the context may run any code
+            self._engine.notices.tell("counting", "A unit of work could not be counted: %r", error)
+
+    # --- the client itself ---------------------------------------------------------------------
+
+    @property
+    def flag_set(self) -> FlagSet:
+        """The flag set in use."""
+        return self._state.flag_set
+
+    @property
+    def status(self) -> ClientStatus:
+        """How far the values can be trusted."""
+        return self._state.status
+
+    def wait_until_ready(self, timeout_s: float) -> bool:
+        """Wait for the server's flags; return whether they came.
+
+        False does not mean that nothing can be served: disk or bootstrap may have had values.
+        """
+        self._engine.ensure_started()
+        return self._state.wait_until_ready(timeout_s)
+
+    def on_change(self, listener: Listener) -> Callable[[], None]:
+        """Call a listener with a `FlagsChanged` after each change of flags.
+
+        It runs on the stream's thread, so it should be quick; what it raises is logged.
+
+        Returns:
+            A callable that ends it.
+        """
+        self._engine.ensure_started()
+        return self._state.subscribe(listener)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Report what was counted so far; return whether the server answered in time."""
+        self._engine.ensure_started()
+        return self._reporter.flush(timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """End the threads and report what is left, within a time.
+
+        Returns:
+            Whether all ended in time. Calling it again is harmless.
+        """
+        return self._engine.close(timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

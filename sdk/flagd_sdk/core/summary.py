@@ -1,0 +1,372 @@
+"""Exposures, outcomes and unit events of one process, as counts that merge in any order.
+
+What decides whether something is kept must not know which variant was served, or the guard's
+comparison would be biased: units are dropped by a threshold on their hash, cells by flag.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from cachetools import TTLCache
+
+from flagd_sdk.core.bucketing import unit_of
+from flagd_sdk.core.latency import latency_bucket
+from flagd_sdk.core.model import Resolution
+from flagd_sdk.core.types import ContextMapping
+
+MAX_KINDS_PER_FLAG = 50
+OTHER_KIND = "error:other"
+MAX_CELLS = 2_000
+MAX_UNSCOPED_FLAGS = 1_000
+MAX_ERROR_KINDS = 500
+MAX_PENDING_UNITS = 4_096
+MAX_SENT_UNITS = 16_384  # remembered; it saves bytes only, since the server counts a unit once
+# Short, so that the guard's later epochs, which start with a fresh memory, see a unit again.
+RESEND_AFTER_S = 60.0
+MAX_SAMPLE_CHARACTERS = 200
+MAX_WHERE_CHARACTERS = 200
+
+# A serialised summary stays below 512 KiB. These are upper estimates in bytes of what an entry
+# adds, beside the names in it; units are bounded by number (4,096 of 19 bytes).
+_MAX_ESTIMATED_BYTES = 400_000
+_CELL_BYTES = 160
+_LATENCY_BYTES = 18
+_ENTRY_BYTES = 120
+
+# A flag that has no cell yet is refused before the last room is taken, so that it is left for
+# further variants of the flags that have one: a flag is counted on all its sides or on none.
+_MAX_CELLS_FOR_NEW_FLAGS = MAX_CELLS * 9 // 10
+_MAX_BYTES_FOR_NEW_ENTRIES = _MAX_ESTIMATED_BYTES * 9 // 10
+
+_HASH_SPACE = 1 << 64
+_UNFIT_FOR_KIND = re.compile(r"[^A-Za-z0-9_.:-]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class Failure(NamedTuple):
+    """One way in which a unit of work failed.
+
+    Attributes:
+        kind: as `error_kind` makes it.
+        where: the application's frame, "module:function:line", or "".
+        sample: a message to show, or "".
+        flag: the only flag that it is linked to; None links it to every flag served.
+    """
+
+    kind: str
+    where: str = ""
+    sample: str = ""
+    flag: str | None = None
+
+
+def error_kind(name: str) -> str:
+    """Return the kind of an error: `error:` and a class, a status or a word, fit for the wire."""
+    return f"error:{_UNFIT_FOR_KIND.sub('_', name)}"[:64]
+
+
+def one_line(text: str, max_characters: int) -> str:
+    """Return text fit for a summary: no control character, no lone surrogate, not too long."""
+    cut = _CONTROL.sub(" ", text[: max_characters + 1])[:max_characters]
+    return cut.encode("utf-8", "replace").decode()
+
+
+def unit_hash(unit: str, unit_key: bytes) -> str:
+    """Return what leaves the process in place of a unit: 8 bytes of keyed BLAKE2b, as hex."""
+    raw = unit.encode("utf-8", "surrogatepass")
+    return blake2b(raw, key=unit_key, digest_size=8).hexdigest()
+
+
+class _Cell:
+    __slots__ = ("errors", "exposures", "latency", "resolution", "units")
+
+    def __init__(self, resolution: Resolution) -> None:
+        self.resolution = resolution
+        self.exposures = 0
+        self.errors = 0
+        self.latency: dict[int, int] = {}
+        self.units: dict[str, set[str]] = {}
+
+
+@dataclass(slots=True)
+class _ErrorKind:
+    where: str
+    sample: str
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted between two summaries; `Tally.take` hands it over."""
+
+    # By identity of the resolution, which is made once per flag, rule and variant: no tuple is
+    # built and hashed for an exposure. The cell keeps it alive, so that no id comes twice.
+    cells: dict[int, _Cell] = field(default_factory=dict)
+    flags: set[str] = field(default_factory=set)
+    unscoped: dict[str, int] = field(default_factory=dict)
+    error_kinds: dict[tuple[str, str, str], _ErrorKind] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    pending_units: int = 0
+    threshold: int = _HASH_SPACE
+    estimated_bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.cells or self.unscoped or self.dropped)
+
+    def drop(self, what: str, count: int = 1) -> None:
+        """Count what was left out; the server shows it."""
+        self.dropped[what] = self.dropped.get(what, 0) + count
+
+    def document(self) -> dict[str, Any]:
+        """Return the counted part of a summary as it goes over the wire."""
+        cells: dict[tuple[str, str | None, str | None, int], _Cell] = {}
+        for cell in self.cells.values():
+            served = cell.resolution
+            key = (served.flag, served.split, served.variant, served.version)
+            # One configuration may have been compiled twice since the last summary.
+            _merge(cells.setdefault(key, _Cell(served)), cell)
+        return {
+            "cells": [
+                {
+                    "flag": flag,
+                    "split": split,
+                    "variant": variant,
+                    "config_version": version,
+                    "exposures": cell.exposures,
+                    "errors": cell.errors,
+                    "latency": {str(index): cell.latency[index] for index in sorted(cell.latency)},
+                    # Sorted, lest the order tell when each unit came.
+                    "units": {kind: sorted(hashes) for kind, hashes in cell.units.items()},
+                }
+                for (flag, split, variant, version), cell in cells.items()
+            ],
+            "unscoped": dict(self.unscoped),
+            "error_kinds": [
+                {
+                    "flag": flag,
+                    "variant": variant,
+                    "kind": kind,
+                    "where": entry.where,
+                    "count": entry.count,
+                    "sample": entry.sample,
+                }
+                for (flag, variant, kind), entry in self.error_kinds.items()
+            ],
+            "local_kills": [],
+            "dropped": dict(self.dropped),
+        }
+
+
+def _merge(into: _Cell, cell: _Cell) -> None:
+    into.exposures += cell.exposures
+    into.errors += cell.errors
+    for index, count in cell.latency.items():
+        into.latency[index] = into.latency.get(index, 0) + count
+    for kind, hashes in cell.units.items():
+        into.units.setdefault(kind, set()).update(hashes)
+
+
+class Tally:
+    """Counts units of work. Not thread-safe: the caller holds one lock around each method.
+
+    Times are arguments, in seconds of any clock that does not run backwards, so that recorded
+    traffic can be counted in recorded time.
+    """
+
+    __slots__ = ("_counts", "_kinds", "_now_s", "_sent")
+
+    def __init__(self) -> None:
+        self._counts = Counts()
+        self._kinds: dict[str, set[str]] = {}
+        self._now_s = 0.0
+        # (flag, split, config version, kind, hash) of the unit events of the last minute.
+        self._sent: TTLCache[tuple[str, str, int, str, str], None] = TTLCache(
+            MAX_SENT_UNITS, RESEND_AFTER_S, timer=lambda: self._now_s
+        )
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was counted since the last `take`."""
+        return bool(self._counts)
+
+    def record(
+        self,
+        served: Mapping[str, Resolution],
+        context: ContextMapping,
+        unit_key: bytes,
+        duration_us: int,
+        failures: Sequence[Failure],
+        now_s: float,
+    ) -> bool:
+        """Count one unit of work: its exposures together with its outcome.
+
+        Args:
+            served: flag → what was served in it, none of them an error.
+            context: that they were evaluated with.
+            unit_key: of the flag set; where it is empty no unit event is made.
+
+        Returns:
+            Whether a unit event of a kind new to its flag appeared, which is worth a summary at
+            once. It does not depend on the side: the first event on either says so.
+        """
+        bucket = latency_bucket(duration_us)
+        counts = self._counts
+        cells = counts.cells
+        for resolution in served.values():
+            cell = cells.get(id(resolution))
+            if cell is None:
+                cell = self._open_cell(resolution)
+                if cell is None:
+                    continue
+            cell.exposures += 1
+            latency = cell.latency
+            if bucket in latency:
+                latency[bucket] += 1
+            elif counts.estimated_bytes < _MAX_BYTES_FOR_NEW_ENTRIES:
+                counts.estimated_bytes += _LATENCY_BYTES
+                latency[bucket] = 1
+            else:
+                counts.drop("latencies")
+        if failures:
+            return self._record_failures(served, context, unit_key, failures, now_s)
+        return False
+
+    def unscoped(self, flag: str) -> None:
+        """Count one evaluation outside any unit of work.
+
+        The one method that needs no lock: threads that meet here lose a count at worst.
+        """
+        counts = self._counts
+        seen = counts.unscoped.get(flag)
+        if seen is not None:
+            counts.unscoped[flag] = seen + 1
+        elif (
+            len(counts.unscoped) < MAX_UNSCOPED_FLAGS
+            and counts.estimated_bytes < _MAX_BYTES_FOR_NEW_ENTRIES
+        ):
+            counts.estimated_bytes += len(flag) + _ENTRY_BYTES
+            counts.unscoped[flag] = 1
+        else:
+            counts.drop("unscoped")
+
+    def drop(self, what: str) -> None:
+        """Count something that was left out beyond the tally's own bounds."""
+        self._counts.drop(what)
+
+    def take(self) -> Counts:
+        """Hand over what was counted and begin anew; constant time."""
+        taken, self._counts = self._counts, Counts()
+        return taken
+
+    def _open_cell(self, resolution: Resolution) -> _Cell | None:
+        counts = self._counts
+        max_cells, max_bytes = MAX_CELLS, _MAX_ESTIMATED_BYTES
+        if resolution.flag not in counts.flags:
+            max_cells, max_bytes = _MAX_CELLS_FOR_NEW_FLAGS, _MAX_BYTES_FOR_NEW_ENTRIES
+        if len(counts.cells) >= max_cells or counts.estimated_bytes >= max_bytes:
+            counts.drop("exposures")
+            return None
+        names = (resolution.flag, resolution.split, resolution.variant)
+        counts.estimated_bytes += sum(len(name or "") for name in names) + _CELL_BYTES
+        counts.flags.add(resolution.flag)
+        cell = counts.cells[id(resolution)] = _Cell(resolution)
+        return cell
+
+    def _record_failures(
+        self,
+        served: Mapping[str, Resolution],
+        context: ContextMapping,
+        unit_key: bytes,
+        failures: Sequence[Failure],
+        now_s: float,
+    ) -> bool:
+        self._now_s = max(self._now_s, now_s)
+        is_worth_telling = False
+        for resolution in served.values():
+            cell = self._counts.cells.get(id(resolution))
+            if cell is None:
+                continue
+            has_failed = False
+            for failure in failures:
+                if failure.flag is not None and failure.flag != resolution.flag:
+                    continue
+                has_failed = True
+                kind, is_new = self._known_kind(resolution.flag, failure.kind)
+                self._count_error_kind(resolution, kind, failure)
+                if resolution.split is None or resolution.bucket_by is None or not unit_key:
+                    continue
+                unit = unit_of(context.get(resolution.bucket_by))
+                if unit is None:
+                    continue
+                is_worth_telling = is_worth_telling or is_new
+                self._add_unit(cell, resolution.split, kind, unit_hash(unit, unit_key))
+            cell.errors += has_failed
+        return is_worth_telling
+
+    def _known_kind(self, flag: str, kind: str) -> tuple[str, bool]:
+        """Return the kind to count under, and whether it is new to the flag."""
+        kinds = self._kinds.get(flag)
+        if kinds is None:
+            if len(self._kinds) >= MAX_CELLS:
+                return OTHER_KIND, False
+            kinds = self._kinds[flag] = set()
+        if kind in kinds:
+            return kind, False
+        if len(kinds) >= MAX_KINDS_PER_FLAG:
+            return OTHER_KIND, False
+        kinds.add(kind)
+        return kind, True
+
+    def _count_error_kind(self, resolution: Resolution, kind: str, failure: Failure) -> None:
+        counts = self._counts
+        key = (resolution.flag, resolution.variant or "", kind)
+        entry = counts.error_kinds.get(key)
+        if entry is None:
+            if (
+                len(counts.error_kinds) >= MAX_ERROR_KINDS
+                or counts.estimated_bytes >= _MAX_BYTES_FOR_NEW_ENTRIES
+            ):
+                counts.drop("error_kinds")
+                return
+            where = one_line(failure.where, MAX_WHERE_CHARACTERS)
+            sample = one_line(failure.sample, MAX_SAMPLE_CHARACTERS)
+            entry = counts.error_kinds[key] = _ErrorKind(where, sample)
+            names = "".join((*key, where, sample))
+            # Quotes and backslashes take two bytes in JSON.
+            counts.estimated_bytes += 2 * len(names.encode()) + _ENTRY_BYTES
+        entry.count += 1
+
+    def _add_unit(self, cell: _Cell, split: str, kind: str, hashed: str) -> None:
+        counts, served = self._counts, cell.resolution
+        if int(hashed, 16) >= counts.threshold:
+            counts.drop("units")
+            return
+        key = (served.flag, split, served.version, kind, hashed)
+        if key in self._sent:
+            return
+        self._sent[key] = None
+        cell.units.setdefault(kind, set()).add(hashed)
+        counts.pending_units += 1
+        while counts.pending_units > MAX_PENDING_UNITS:
+            self._halve_threshold()
+
+    def _halve_threshold(self) -> None:
+        """Drop the upper half of the hashes, whatever their side, flag, kind or age."""
+        counts = self._counts
+        counts.threshold //= 2
+        limit = f"{counts.threshold:016x}"  # equally long hex text sorts like the number
+        kept = 0
+        for cell in counts.cells.values():
+            served = cell.resolution
+            for kind, hashes in cell.units.items():
+                for hashed in [hashed for hashed in hashes if hashed >= limit]:
+                    hashes.discard(hashed)
+                    counts.drop("units")
+                    # It was never sent, so nothing may hold it back the next time.
+                    key = (served.flag, str(served.split), served.version, kind, hashed)
+                    self._sent.pop(key, None)
+                kept += len(hashes)
+            cell.units = {kind: hashes for kind, hashes in cell.units.items() if hashes}
+        counts.pending_units = kept

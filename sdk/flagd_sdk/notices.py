@@ -1,0 +1,50 @@
+"""Logs what goes wrong once per cause, and once that it is well again."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger("flagd_sdk")
+
+# The same cause is told again only after this time, so that a server that comes and goes every
+# few seconds does not fill the log.
+_REPEAT_AFTER_S = 300.0
+_MAX_CAUSES = 200
+
+
+class Notices:
+    """Remembers which faults were told. Thread-safe.
+
+    A cause is "area" or "area:detail"; recovery is of a whole area.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the two below; never held while logging
+        self._told_at: dict[str, float] = {}
+        self._standing: set[str] = set()
+
+    def tell(self, cause: str, message: str, *values: object, level: int = logging.WARNING) -> None:
+        """Log, unless the same cause was told lately."""
+        now = self._clock()
+        with self._lock:
+            told_at = self._told_at.get(cause)
+            if told_at is not None and now - told_at < _REPEAT_AFTER_S:
+                return
+            if told_at is None and len(self._told_at) >= _MAX_CAUSES:
+                return
+            self._told_at[cause] = now
+            self._standing.add(cause.partition(":")[0])
+        logger.log(level, message, *values)
+
+    def settle(self, area: str, message: str, *values: object) -> None:
+        """Log that an area is well again, where a fault of it was told."""
+        with self._lock:
+            if area not in self._standing:
+                return
+            self._standing.discard(area)
+        logger.info(message, *values)
+
+    def after_fork(self) -> None:
+        """Replace what another thread may have held in the parent."""
+        self._lock = threading.Lock()

@@ -1,0 +1,293 @@
+"""Counts units of work, and one thread reports the counts: in order, one at a time, each summary
+again with the same sequence until the server says that it has it.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from flagd_sdk.config import ClientConfig
+from flagd_sdk.core.model import Resolution
+from flagd_sdk.core.summary import Counts, Failure, Tally
+from flagd_sdk.core.types import ContextMapping
+from flagd_sdk.errors import StatusError, TransportError
+from flagd_sdk.notices import Notices
+from flagd_sdk.transport import Transport
+
+MAX_QUEUED_SUMMARIES = 60
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
+# Between two requests, however urgent or many: telemetry alone stays under four a second.
+_MIN_GAP_S = 0.25
+# An outage of ten minutes fits into the queue; a longer one goes on in one growing summary.
+_QUEUE_INTERVAL_S = 10.0
+_REFUSED_TOKEN = (401, 403)
+
+
+class Reporter:
+    """Holds the tally of this process and sends it.
+
+    `step` does what is due and returns how long to wait; the thread does nothing but call it.
+    Scopes of all threads meet at one short lock, taken once at the end of a unit of work.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        config: ClientConfig,
+        notices: Notices,
+        instance: Callable[[], str],
+        applied_sequence: Callable[[], int],
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        random: Callable[[], float],
+        housekeeping: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin with empty counts.
+
+        Args:
+            instance: this process's name to the server.
+            applied_sequence: of the flag set in use.
+            clock: monotonic seconds; `now` is the wall clock, which only labels.
+            housekeeping: called at each step, for what may be slow but must not delay a kill.
+        """
+        self._transport = transport
+        self._config = config
+        self._notices = notices
+        self._instance = instance
+        self._applied_sequence = applied_sequence
+        self._clock = clock
+        self._now = now
+        self._random = random
+        self._housekeeping = housekeeping
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()  # guards _tally; nothing else is taken while it is held
+        self._tally = Tally()
+        self._wake = threading.Event()  # set for whatever can't wait for the next second
+        self._settled = threading.Condition()  # guards _settled_sequence
+        self._settled_sequence = 0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queued_bytes = 0
+        self._sequence = 0  # of the last summary made
+        self._is_urgent = False
+        now_s = self._clock()
+        self._began_at = self._now()
+        self._made_at = now_s
+        self._sent_at = now_s - _MIN_GAP_S
+        self._retry_at = now_s
+        self._failures = 0
+
+    # --- called by the application's threads -----------------------------------------------
+
+    def record(
+        self,
+        served: Mapping[str, Resolution],
+        context: ContextMapping,
+        unit_key: bytes,
+        duration_us: int,
+        failures: Sequence[Failure],
+        now_s: float,
+    ) -> None:
+        """Count one unit of work; see `Tally.record`."""
+        with self._lock:
+            is_worth_telling = self._tally.record(
+                served, context, unit_key, duration_us, failures, now_s
+            )
+        if is_worth_telling:
+            self.hurry()
+
+    def unscoped(self, flag: str) -> None:
+        """Count an evaluation outside any scope; takes no lock, as `Tally.unscoped` needs none."""
+        self._tally.unscoped(flag)
+
+    def hurry(self) -> None:
+        """Ask for a summary at once. Never blocks."""
+        self._is_urgent = True
+        self._wake.set()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what was counted up to now; return whether the server has answered all of it."""
+        with self._lock:
+            target = self._sequence + self._tally.has_news
+        self.hurry()
+        with self._settled:
+            return self._settled.wait_for(lambda: self._settled_sequence >= target, timeout_s)
+
+    # --- the thread -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread, unless it was started before.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="flagd-report", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def stop(self) -> None:
+        """Tell the thread to send what it has, once, and to end. Does not wait."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread's end; return whether it has ended."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process: what its parent has not sent yet, its parent sends."""
+        self._reset()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            delay_s = self._guarded(self.step)
+            self._wake.wait(delay_s)
+            self._wake.clear()
+        self._guarded(self.finish)
+
+    def _guarded(self, work: Callable[[], float]) -> float:
+        try:
+            return work()
+        except Exception as error:  # the thread's edge: it must outlive any fault of ours
+            self._notices.tell("report:internal", "Reporting failed: %r", error)
+            return self._config.heartbeat_interval_s
+
+    def step(self) -> float:
+        """Make and send at most one summary, where due; return the seconds until the next step."""
+        self._housekeeping()
+        now_s = self._clock()
+        if self._is_due(now_s):
+            self._make_summary(now_s)
+        can_send_at = max(self._retry_at, self._sent_at + _MIN_GAP_S)
+        if self._queue and now_s >= can_send_at:
+            self._send()
+            can_send_at = max(self._retry_at, self._sent_at + _MIN_GAP_S)
+        delay_s = self._config.report_interval_s
+        if self._queue or self._is_urgent:
+            delay_s = min(delay_s, can_send_at - self._clock())
+        return max(0.0, delay_s)
+
+    def finish(self) -> float:
+        """Send everything once, without waiting between; what fails now is lost."""
+        self._housekeeping()
+        if self._tally.has_news:
+            self._make_summary(self._clock())
+        while self._queue and self._send():
+            pass
+        return 0.0
+
+    def _is_due(self, now_s: float) -> bool:
+        if self._is_full:
+            return False  # nothing is lost: the tally goes on counting
+        age_s = now_s - self._made_at
+        if self._queue:
+            return self._tally.has_news and age_s >= _QUEUE_INTERVAL_S
+        if self._is_urgent:
+            return now_s >= max(self._retry_at, self._sent_at + _MIN_GAP_S)
+        if self._tally.has_news:
+            return age_s >= self._config.report_interval_s
+        return age_s >= self._config.heartbeat_interval_s
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._queue) >= MAX_QUEUED_SUMMARIES or self._queued_bytes >= MAX_QUEUED_BYTES
+
+    def _make_summary(self, now_s: float) -> None:
+        self._is_urgent = False
+        with self._lock:
+            counts = self._tally.take()
+            self._sequence += 1
+        ended_at = self._now()
+        text = json.dumps(
+            self._document(counts, ended_at), ensure_ascii=False, separators=(",", ":")
+        )
+        body = text.encode("utf-8", "replace")
+        self._began_at, self._made_at = ended_at, now_s
+        self._queue.append((self._sequence, body))
+        self._queued_bytes += len(body)
+
+    def _document(self, counts: Counts, ended_at: datetime) -> dict[str, object]:
+        return {
+            "instance": self._instance(),
+            "sequence": self._sequence,
+            "service": self._config.service,
+            "service_version": self._config.service_version,
+            "applied_sequence": self._applied_sequence(),
+            "started_at": _rfc3339(self._began_at),
+            "ended_at": _rfc3339(ended_at),
+            **counts.document(),
+        }
+
+    def _send(self) -> bool:
+        """Send the oldest summary; return whether it is off the queue."""
+        sequence, body = self._queue[0]
+        try:
+            reply = self._transport.send_summary(body)
+        except TransportError as error:
+            self._sent_at = self._clock()
+            if not _is_refusal(error):
+                self._failures += 1
+                self._retry_at = self._sent_at + self._delay_s(error)
+                self._tell(error)
+                return False
+            # It will never be taken, and must not keep the ones behind it.
+            self._notices.tell(
+                "report:refused", "The flag server refused a summary (%s); it is dropped", error
+            )
+            with self._lock:
+                self._tally.drop("summaries")
+        else:
+            self._sent_at = self._clock()
+            self._notices.settle("report", "Reporting to the flag server works again")
+            refused = reply.get("refused")
+            if refused:
+                self._notices.tell(
+                    "refused", "The flag server did not count all of a summary: %.500s", refused
+                )
+        self._failures = 0
+        self._queue.popleft()
+        self._queued_bytes -= len(body)
+        with self._settled:
+            self._settled_sequence = sequence
+            self._settled.notify_all()
+        return True
+
+    def _delay_s(self, error: TransportError) -> float:
+        backoff = self._config.backoff
+        delay_s = backoff.delay_s(self._failures, self._random())
+        if isinstance(error, StatusError):
+            if error.status in _REFUSED_TOKEN:
+                delay_s = backoff.long_delay_s(self._random())
+            if error.retry_after_s is not None:
+                delay_s = max(delay_s, error.retry_after_s)
+        return delay_s
+
+    def _tell(self, error: TransportError) -> None:
+        self._notices.tell(
+            f"report:{type(error).__name__}{getattr(error, 'status', '')}",
+            "Counts can't be reported (%s); they are kept and sent again",
+            error,
+        )
+
+
+def _is_refusal(error: TransportError) -> bool:
+    """Whether this summary, and not the server's state or the token, is at fault."""
+    return (
+        isinstance(error, StatusError)
+        and 400 <= error.status < 500
+        and error.status not in _REFUSED_TOKEN
+        and not error.is_retryable
+    )
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,208 @@
+"""One thread keeps the flag set current: a fetch at the start, then the event stream, and polls
+with an ETag while there is no stream. Nothing it meets ends it or reaches the host.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+
+from flagd_sdk.config import ClientConfig
+from flagd_sdk.core.sse import Decoder, ServerSentEvent
+from flagd_sdk.errors import ParseError, StatusError, StreamError, TransportError
+from flagd_sdk.flag_state import FlagState
+from flagd_sdk.notices import Notices
+from flagd_sdk.transport import Stream, Transport
+
+# A stream that ends sooner was no success: the delay before the next goes on growing.
+_STABLE_AFTER_S = 5.0
+_FRAMING_BYTES = 64 * 1024  # what an event may hold beside a flag set
+_REFUSED = (401, 403)
+
+
+class FlagStream:
+    """Asks the server for flags and hands them to a `FlagState`.
+
+    `step` does what is due and returns how long to wait; the thread does nothing but call it.
+    """
+
+    def __init__(
+        self,
+        state: FlagState,
+        transport: Transport,
+        config: ClientConfig,
+        notices: Notices,
+        instance: Callable[[], str],
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._state = state
+        self._transport = transport
+        self._config = config
+        self._notices = notices
+        self._instance = instance
+        self._clock = clock
+        self._random = random
+        self._reset()
+
+    def _reset(self) -> None:
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stream: Stream | None = None
+        self._etag = ""
+        self._poll_at = self._stream_at = self._clock()
+        self._poll_failures = self._stream_failures = 0
+        self._asked_s = 0.0  # the server's `retry:`
+
+    def start(self) -> None:
+        """Start the thread, unless it was started before.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="flagd-stream", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def stop(self) -> None:
+        """Tell the thread to end. Does not wait."""
+        self._stopping.set()
+        stream = self._stream
+        if stream is not None:
+            stream.interrupt()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread's end; return whether it has ended."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def after_fork(self) -> None:
+        """Forget the thread, which a child process does not have."""
+        self._reset()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                delay_s = self.step()
+            except Exception as error:  # the thread's edge: it must outlive any fault of ours
+                self._notices.tell("stream:internal", "The flag stream failed: %r", error)
+                delay_s = self._config.backoff.long_delay_s(self._random())
+                self._stream_at = self._poll_at = self._clock() + delay_s
+            self._stopping.wait(delay_s)
+
+    def step(self) -> float:
+        """Poll or follow the stream where that is due; return the seconds until the next step."""
+        if self._clock() >= self._poll_at:
+            self._poll()
+        if self._clock() >= self._stream_at and not self._stopping.is_set():
+            self._follow()
+        return max(0.0, min(self._poll_at, self._stream_at) - self._clock())
+
+    def _poll(self) -> None:
+        try:
+            fetched = self._transport.fetch_flags(self._etag)
+            if fetched is None:
+                self._state.confirm()
+            else:
+                self._state.apply_flags(_decoded(fetched.body))
+                self._etag = fetched.etag
+        except (TransportError, ParseError) as error:
+            self._etag = ""  # ask for the whole the next time
+            self._poll_failures += 1
+            delay_s = self._delay_s(error, self._poll_failures)
+            self._poll_at = self._clock() + delay_s
+            # Where the server does not even answer this, the stream need not be tried.
+            self._stream_at = max(self._stream_at, self._poll_at)
+            self._tell("server", error)
+        else:
+            self._poll_failures = 0
+            self._poll_at = self._clock() + self._config.poll_interval_s
+            self._notices.settle("server", "The flag server answers again")
+
+    def _follow(self) -> None:
+        """Read the stream until it ends, which it always does with an error."""
+        began_at = self._clock()
+        try:
+            self._read_stream()
+        except (TransportError, ParseError) as error:
+            if self._stopping.is_set():
+                return
+            now = self._clock()
+            was_stable = now - began_at >= _STABLE_AFTER_S
+            self._stream_failures = 1 if was_stable else self._stream_failures + 1
+            self._stream_at = now + self._delay_s(error, self._stream_failures)
+            # Not at once, lest the thousands of clients that lost a server together poll it
+            # together as it comes back.
+            self._poll_at = now + self._config.poll_interval_s
+            self._tell("stream", error)
+
+    def _read_stream(self) -> None:
+        state = self._state
+        held = str(state.flag_set.sequence) if state.is_from_server else ""
+        decoder = Decoder(self._config.max_flag_set_bytes + _FRAMING_BYTES)
+        stream = self._transport.open_stream(held, self._instance())
+        self._stream = stream
+        try:
+            while not self._stopping.is_set():
+                chunk = stream.read()
+                if not chunk:
+                    raise StreamError("the server ended the stream")
+                events = decoder.feed(chunk)
+                if decoder.retry_ms is not None:
+                    self._asked_s = decoder.retry_ms / 1000
+                for event in events:
+                    self._apply(event)
+                if state.is_from_server:  # any byte shows that what is held is current
+                    state.confirm()
+                    self._notices.settle("server", "The flag server answers again")
+                    self._notices.settle("stream", "The flag stream is back")
+        finally:
+            self._stream = None
+            stream.close()
+
+    def _apply(self, event: ServerSentEvent) -> None:
+        # Whatever else a later server may send is none of this SDK's business.
+        if event.event == "flags":
+            self._etag = ""  # of an older answer; a poll is to fetch the whole once
+            self._state.apply_flags(_decoded(event.data))
+        elif event.event == "flag":
+            self._state.apply_flag(_decoded(event.data))
+
+    def _delay_s(self, error: Exception, failures: int) -> float:
+        backoff = self._config.backoff
+        delay_s = backoff.delay_s(failures, self._random(), self._asked_s)
+        if isinstance(error, StatusError):
+            if error.status in _REFUSED:
+                delay_s = backoff.long_delay_s(self._random())
+            if error.retry_after_s is not None:
+                delay_s = max(delay_s, error.retry_after_s)
+        return delay_s
+
+    def _tell(self, area: str, error: Exception) -> None:
+        is_refused = isinstance(error, StatusError) and error.status in _REFUSED
+        self._state.lose_touch(is_refused)
+        what = f"{type(error).__name__}{getattr(error, 'status', '')}"
+        name = "flag server" if area == "server" else "flag stream"
+        if is_refused:
+            self._notices.tell(
+                f"{area}:{what}",
+                "The %s refuses the token (%s); the last known values stay in use",
+                name,
+                error,
+            )
+        else:
+            self._notices.tell(
+                f"{area}:{what}",
+                "The %s can't be used (%s); the last known values stay in use, and it is retried",
+                name,
+                error,
+            )
+
+
+def _decoded(text: str | bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ParseError("flags: no JSON") from error
