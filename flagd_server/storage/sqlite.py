@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -56,8 +56,7 @@ class SqliteStorage:
         if self._owner == threading.get_ident():
             raise StorageError("this thread has a transaction open already")
         with self._turn:
-            if self._closed:
-                raise StorageUnavailableError("the storage is closed")
+            self._refuse_closed()
             self._owner = threading.get_ident()
             try:
                 with _translated("write to the database"):
@@ -99,6 +98,7 @@ class SqliteStorage:
         if not self._turn.acquire(timeout=timeout_s):
             raise StorageUnavailableError(f"no turn to write came within {timeout_s:g} s")
         try:
+            self._refuse_closed()
             with _translated("write to the database"):
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
@@ -115,6 +115,10 @@ class SqliteStorage:
             while self._idle:
                 self._idle.pop().close()
             self._writer.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StorageUnavailableError("the storage is closed")
 
     def _connect(self) -> Database:
         connection = sqlite3.connect(
@@ -154,11 +158,9 @@ class SqliteStorage:
                 _log.exception("a callback after a commit failed")
 
     def _take_reader(self) -> Database:
-        try:
+        self._refuse_closed()
+        with suppress(IndexError):
             return self._idle.pop()
-        except IndexError:
-            if self._closed:
-                raise StorageUnavailableError("the storage is closed") from None
         db = self._connect()
         db.execute("PRAGMA query_only = ON")
         return db

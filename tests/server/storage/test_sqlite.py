@@ -1,0 +1,185 @@
+"""What is SQLite's own: its file, its settings, its schema, its errors."""
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flagd_server.errors import SchemaError, StorageError, StorageUnavailableError
+from flagd_server.storage import open_storage
+from flagd_server.storage.base import Transaction
+from flagd_server.storage.migrations.sqlite import STEPS
+from flagd_server.storage.sqlite import SqliteStorage
+from tests.contract.storage_contract import COUNT, FLAG, PRODUCTION, fill, run_together
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "flagd.db"
+
+
+@pytest.fixture
+def storage(path: Path) -> Iterator[SqliteStorage]:
+    with closing(SqliteStorage(str(path))) as storage:
+        yield storage
+
+
+def test_the_file_and_its_folder_are_made_for_the_owner_alone(
+    storage: SqliteStorage, path: Path
+) -> None:
+    with storage.transaction() as tx:
+        fill(tx)
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_the_writer_is_durable_and_checks_references(storage: SqliteStorage) -> None:
+    with storage.transaction():
+        pragmas = {
+            name: storage._writer.conn.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 10_000,
+    }
+
+
+def test_a_reader_can_not_write(storage: SqliteStorage) -> None:
+    with pytest.raises(StorageUnavailableError, match="readonly"), storage.read() as reader:
+        reader._db.execute("DELETE FROM flags")
+
+
+def test_helpers_of_the_library_leave_one_transaction_one(
+    storage: SqliteStorage, path: Path
+) -> None:
+    """sqlite-utils commits by itself where no transaction is open; none of ours may end early."""
+    with closing(sqlite3.connect(path)) as witness:
+        with storage.transaction() as tx:
+            fill(tx)
+            tx.update_flag(FLAG)
+            tx.set_sequence("production", 9)
+            tx.add_counts([COUNT])
+            assert storage._writer.conn.in_transaction
+            assert witness.execute("SELECT count(*) FROM flags").fetchone() == (0,)
+        assert witness.execute("SELECT count(*) FROM flags").fetchone() == (1,)
+
+
+def test_a_commit_that_fails_is_announced_to_nobody(storage: SqliteStorage) -> None:
+    announced = []
+
+    def write_what_can_not_be_committed(tx: Transaction) -> None:
+        fill(tx)
+        tx.after_commit(lambda: announced.append(1))
+        # A reference that is checked only at the commit: the commit itself is what fails.
+        storage._writer.execute("PRAGMA defer_foreign_keys = ON")
+        storage._writer.execute(
+            "INSERT INTO configurations (environment, flag, version) VALUES ('nowhere', 'x', 1)"
+        )
+
+    with pytest.raises(StorageError, match="FOREIGN KEY"), storage.transaction() as tx:
+        write_what_can_not_be_committed(tx)
+    assert announced == []
+    with storage.transaction() as tx:
+        assert tx.environments() == []
+        fill(tx)
+    with storage.read() as reader:
+        assert reader.environments() == [PRODUCTION]
+
+
+def test_readers_are_as_many_as_read_at_once_and_no_more(storage: SqliteStorage) -> None:
+    with storage.read(), storage.read():
+        pass
+
+    def read() -> None:
+        for _ in range(20):
+            with storage.read() as reader:
+                reader.environments()
+
+    run_together(read, 3)
+    assert 2 <= len(storage._idle) <= 5
+
+
+def test_a_connection_lent_while_closing_is_closed_when_it_comes_back(
+    storage: SqliteStorage,
+) -> None:
+    with storage.read() as reader:
+        storage.close()
+        connection = reader._db.conn
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+
+
+def test_the_schema_is_recorded_and_opening_again_changes_nothing(
+    storage: SqliteStorage, path: Path
+) -> None:
+    def schema() -> list[tuple[str, ...]]:
+        with closing(sqlite3.connect(path)) as connection:
+            recorded = connection.execute(
+                "SELECT migration_set, name FROM _sqlite_migrations ORDER BY id"
+            ).fetchall()
+            assert recorded == [("flagd_server", name) for name in STEPS]
+            return connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
+
+    before = schema()
+    open_storage(str(path)).close()
+    assert schema() == before
+
+
+def test_a_database_of_a_newer_server_is_refused_untouched(
+    storage: SqliteStorage, path: Path
+) -> None:
+    storage.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('flagd_server', '9999_future', '')"
+        )
+    content = path.read_bytes()
+    with pytest.raises(SchemaError, match="9999_future"):
+        open_storage(str(path))
+    assert path.read_bytes() == content
+
+
+def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE flags (id INTEGER)")
+    with pytest.raises(SchemaError, match="something else"):
+        open_storage(str(path))
+
+
+def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database " * 100)
+    with pytest.raises(StorageUnavailableError, match=r"notes\.txt"):
+        open_storage(str(path))
+
+
+def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageUnavailableError, match="can't open"):
+        open_storage(str(tmp_path / "file" / "flagd.db"))
+
+
+def test_processes_that_start_together_make_one_schema(path: Path) -> None:
+    program = (
+        "import sys; from flagd_server.storage import open_storage;"
+        "sys.stdin.read(); open_storage(sys.argv[1]).close()"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(30) for process in processes] == [0, 0, 0]
+    open_storage(str(path)).close()
