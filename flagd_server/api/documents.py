@@ -114,11 +114,14 @@ def token(record: Token) -> Json:
     }
 
 
-def evidence_report(record: EvidenceReport) -> Json:
+def evidence_summary(record: EvidenceReport) -> Json:
+    """Return what a list shows of a report; the tosses and paths are in the report itself."""
     return {
         "id": record.id,
         "environment": record.environment,
         "flag": record.flag,
         "at": format_time(record.at),
-        "report": record.document,
+        "mode": record.document["mode"],
+        "action": record.document["action"],
+        "decision": record.document["decision"],
     }

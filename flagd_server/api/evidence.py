@@ -18,12 +18,11 @@ def list_evidence(flag: str, environment: str) -> Json:
     reports = services().evidence.list(environment, flag)
     return {
         "running": services().guarding.running_evidence(environment, flag),
-        "reports": [documents.evidence_report(report) for report in reports],
+        "reports": [documents.evidence_summary(report) for report in reports],
     }
 
 
-@blueprint.get("/<evidence_id>")
+@blueprint.get("/<evidence>")
 @requires(*READ)
-def get_evidence(flag: str, environment: str, evidence_id: str) -> Json:
-    report = services().evidence.get(environment, flag, evidence_id)
-    return documents.evidence_report(report)
+def get_evidence(flag: str, environment: str, evidence: str) -> Json:
+    return services().evidence.get(environment, flag, evidence).document

@@ -33,7 +33,9 @@ def ready() -> Json:
             checks[name] = "failed"
     if "failed" in checks.values():
         failed = ", ".join(name for name, state in checks.items() if state == "failed")
-        raise ProblemError(Problem("unavailable", f"not ready: {failed}", {"checks": checks}))
+        raise ProblemError(
+            Problem("unavailable", f"not ready: {failed}", {"checks": checks}, {"Retry-After": "1"})
+        )
     return {"status": "ready", "checks": checks}
 
 

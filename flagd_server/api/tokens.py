@@ -26,8 +26,8 @@ def create_token() -> tuple[Json, int]:
     return documents.token(created.token) | {"text": created.text}, 201
 
 
-@blueprint.delete("/<token_id>")
+@blueprint.delete("/<token>")
 @requires(*WRITE)
-def revoke_token(token_id: str) -> tuple[str, int]:
-    services().tokens.revoke(token_id, actor=caller().name)
+def revoke_token(token: str) -> tuple[str, int]:
+    services().tokens.revoke(token, actor=caller().name)
     return "", 204

@@ -66,7 +66,7 @@ class FlagUpdate(Document):
 
 
 class RuleBody(Document):
-    id: Key
+    id: Key = _NOT_GIVEN
     description: Text = _NOT_GIVEN
     condition: Condition
     serve: Serve
@@ -77,8 +77,6 @@ class GuardBody(Document):
     control: Key | None = None
     alpha: Annotated[float, Field(gt=0, le=0.1)] = _NOT_GIVEN
     margin: Annotated[float, Field(ge=1, le=10)] = _NOT_GIVEN
-    on_breach: Literal["kill", "rollback"] = _NOT_GIVEN
-    harm_budget: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
 
 
 class ConfigurationUpdate(Document):

@@ -6,7 +6,8 @@ is reported against the alternative that was meant, and not against all six.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, PlainValidator, StringConstraints, Tag
+from pydantic_core import PydanticCustomError
 
 from flagd_server.api.schemas.base import Document, Key, Scalar
 from flagd_server.api.schemas.faults import MEMBER_PREFIX
@@ -35,15 +36,22 @@ Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 MAX_VALUES = 10_000
 MAX_BRANCHES = 100
+MAX_ALLOCATION = 100_000
 
 
 def _member(*names: str) -> Discriminator:
     """Return the choice among alternatives by the first of `names` that an object holds."""
 
     def choose(value: Any) -> str | None:
-        if isinstance(value, dict):
-            return next((MEMBER_PREFIX + name for name in names if name in value), None)
-        return None
+        # Pydantic asks about documents when it reads and about models when it writes.
+        if isinstance(value, Document):
+            fields = type(value).model_fields
+            held = {field.alias or name for name, field in fields.items()}
+        elif isinstance(value, dict):
+            held = set(value)
+        else:
+            return None
+        return next((MEMBER_PREFIX + name for name in names if name in held), None)
 
     return Discriminator(
         choose,
@@ -91,6 +99,21 @@ Condition = Annotated[
 Conditions = Annotated[list[Condition], Field(min_length=1, max_length=MAX_BRANCHES)]
 
 
+def _allocation(value: Any) -> Any:
+    is_allocation = isinstance(value, list) and all(
+        isinstance(entry, list)
+        and len(entry) == 2
+        and type(entry[0]) is int
+        and isinstance(entry[1], str)
+        for entry in value
+    )
+    if is_allocation and len(value) <= MAX_ALLOCATION:
+        return value
+    raise PydanticCustomError(
+        "allocation", "should be as it was read, [[upto, variant], …]; it may be left out"
+    )
+
+
 class SplitBody(Document):
     weights: Annotated[
         dict[Key, Annotated[int, Field(ge=0, le=100_000)]],
@@ -99,6 +122,8 @@ class SplitBody(Document):
     # Left out, the server fills them in; these defaults never leave the model.
     bucket_by: Attribute = ""
     salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] = ""
+    # Computed by the server; taken so that what was read can be sent back with a change.
+    allocation: Annotated[Any, PlainValidator(_allocation)] = None
 
 
 class VariantServe(Document):
