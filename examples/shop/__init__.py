@@ -1,0 +1,1 @@
+"""A small Flask shop that releases a new checkout behind a flag."""
