@@ -41,21 +41,26 @@ Tosses = tuple[float, int, int]
 
 @dataclass(frozen=True, slots=True)
 class CoinBets:
-    """The alternatives the test bets on: ratios r > margin, and prior shares that sum to 1."""
+    """The alternatives the test bets on.
+
+    Attributes:
+        ratios: each above the margin; `prior` has the share of the bet on each, 1 in all.
+        log_gains, excesses: log(r / margin) and r - 1 for each ratio.
+    """
 
     margin: float
     ratios: tuple[float, ...]
     prior: tuple[float, ...]
+    log_gains: tuple[float, ...]
+    excesses: tuple[float, ...]
 
     @classmethod
     def for_margin(cls, margin: float) -> "CoinBets":
         """Scale the default grid so that each ratio keeps its distance to the margin.
 
         Raises:
-            ValueError: the margin is below 1, or a ratio would not exceed it.
+            ValueError: the margin is below 1.
         """
-        if not margin >= 1.0:
-            raise ValueError(f"margin: expected a number of at least 1, got {margin!r}")
         scale = margin / DEFAULT_MARGIN
         return cls.of(margin, tuple(r * scale for r in _RATIOS), _PRIOR)
 
@@ -64,42 +69,41 @@ class CoinBets:
         """Check a grid of one's own.
 
         Raises:
-            ValueError: a ratio is not above the margin (its bet would have mean above 1), or the
-                shares do not sum to 1.
+            ValueError: the margin is below 1, a ratio is not above the margin (its bet would have
+                mean above 1), or the shares are no shares or do not sum to 1.
         """
+        if not margin >= 1.0:
+            raise ValueError(f"margin: expected a number of at least 1, got {margin!r}")
         for ratio in ratios:
             if not ratio > margin:
                 raise ValueError(f"ratios: {ratio!r} must be above the margin {margin!r}")
-        if len(ratios) != len(prior) or abs(sum(prior) - 1.0) > 1e-9:
+        if (
+            len(ratios) != len(prior)
+            or any(share < 0.0 for share in prior)
+            or abs(sum(prior) - 1.0) > 1e-9
+        ):
             raise ValueError("prior: expected one share for each ratio, summing to 1")
-        return cls(margin, ratios, prior)
-
-    def factors(self, s: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return what each bet is multiplied by for a toss that falls on (treatment, control).
-
-        Args:
-            s: probability of the treatment's side under equal failure rates, 0 <= s <= 1.
-
-        Each pair has mean exactly 1 under a true ratio of `margin`, and less below it.
-        """
-        at_margin = self.margin * s + 1.0 - s
-        treatment = tuple(r * at_margin / (self.margin * (r * s + 1.0 - s)) for r in self.ratios)
-        control = tuple(at_margin / (r * s + 1.0 - s) for r in self.ratios)
-        return treatment, control
+        log_gains = tuple(log(r / margin) for r in ratios)
+        return cls(margin, ratios, prior, log_gains, tuple(r - 1.0 for r in ratios))
 
     def multipliers(self, tosses: Iterable[Tosses]) -> list[float]:
-        """Return, for each bet, the product of its factors over one batch of tosses."""
-        product = [1.0] * len(self.ratios)
+        """Return, for each bet, the product of its factors over one batch of tosses.
+
+        A toss with coin s multiplies the bet on r by r (ms + 1 - s) / (m (rs + 1 - s)) in the
+        treatment and by (ms + 1 - s) / (rs + 1 - s) in the control, which has mean exactly 1
+        where the true ratio is m, and less below it. `s` may be anything from 0 to 1.
+        """
+        logs = [0.0] * len(self.ratios)
         for s, in_treatment, in_control in tosses:
-            treatment, control = self.factors(s)
-            for k, factor in enumerate(treatment):
-                grown = product[k] * _power(factor, in_treatment) * _power(control[k], in_control)
-                product[k] = min(grown, _CEILING)
-        return product
-
-
-def _power(factor: float, count: int) -> float:
-    return exp(min(count * log(factor), _LOG_CEILING)) if count > 64 else factor**count
+            total = in_treatment + in_control
+            at_margin = log1p((self.margin - 1.0) * s)
+            logs = [
+                so_far + in_treatment * gain + total * (at_margin - log1p(excess * s))
+                for so_far, gain, excess in zip(logs, self.log_gains, self.excesses)  # noqa: B905
+            ]
+        if max(logs) > _LOG_CEILING:
+            logs = [min(value, _LOG_CEILING) for value in logs]
+        return list(map(exp, logs))
 
 
 def elapsed(since_opened_s: float) -> float:
@@ -108,7 +112,8 @@ def elapsed(since_opened_s: float) -> float:
     The mass that a batch injects before it is multiplied in is `FIRST_MASS` for a stream's first,
     then `(1 - FIRST_MASS) * (G(t) - G(t'))`, t' being the batch before.
     """
-    return min(1.0, log1p(since_opened_s / _TIME_UNIT_S) / _LOG_HORIZON)
+    used = log1p(since_opened_s / _TIME_UNIT_S) / _LOG_HORIZON
+    return used if used < 1.0 else 1.0
 
 
 @dataclass(slots=True)
@@ -129,13 +134,13 @@ class EProcess:
 
     def update(self, prior: tuple[float, ...], mass: float, multipliers: list[float]) -> None:
         """Inject `mass` by the prior's shares, then multiply one batch of tosses in."""
-        bets = [
+        # The guard's inner loop: all three are as long as the grid, which is not checked again.
+        self.bets = bets = [
             (bet + mass * share) * factor
-            for bet, share, factor in zip(self.bets, prior, multipliers, strict=True)
+            for bet, share, factor in zip(self.bets, prior, multipliers)  # noqa: B905
         ]
-        self.mass += mass
-        self.value = sum(bets) + 1.0 - self.mass
-        if self.value > _CEILING:
-            bets = [min(bet, _CEILING) for bet in bets]
+        self.mass = used = self.mass + mass
+        self.value = value = sum(bets) + (1.0 - used)
+        if value > _CEILING:
+            self.bets = [min(bet, _CEILING) for bet in bets]
             self.value = _CEILING
-        self.bets = bets

@@ -18,9 +18,12 @@ def decide_all(policy: Policy, events: Iterable[Event]) -> Iterator[dict[str, An
     """
     guard: FlagGuard | None = None
     for event in events:
-        if guard is None or (guard.is_over(event.t) and not guard.has_killed):
+        if guard is None:
             guard = FlagGuard(policy, event.t)
-        yield {**guard.observe(event).to_document(), "t": event.t}
+        elif guard.is_over(event.t) and not guard.has_killed:
+            guard = guard.renewed(event.t)
+        guard.observe(event)
+        yield {**guard.decision.to_document(), "t": event.t}
 
 
 def backtest(lines: Iterable[str]) -> Iterator[str]:

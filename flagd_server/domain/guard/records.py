@@ -11,6 +11,8 @@ from typing import Any
 from flagd_server.stats.coin import DEFAULT_MARGIN
 
 DEFAULT_ALPHA = 0.001
+# In seconds: any clock that counts from any epoch fits, and differences stay exact to the ms.
+MAX_T = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Decision:
     """What the guard holds to be so after an event, for the stream nearest to its threshold.
 
     Attributes:
-        t: when it was judged: events in which no unit failed leave a decision as it is.
+        t: when it was judged.
         kill: the flag is to go off. Stays true: a life has one decision.
         hold: evidence against the flag that is not enough to kill; a rollout should wait.
         e_value: evidence of that stream; at most 1 in mean while the feature does no harm.
@@ -137,8 +139,11 @@ def parse_event(document: object) -> Event:
     cells = event.get("cells", [])
     if not isinstance(cells, list):
         raise RecordError(f"cells: expected a list, got {cells!r:.60}")
+    t = _number(event.get("t"), "t")
+    if not abs(t) <= MAX_T:
+        raise RecordError(f"t: expected seconds between -{MAX_T:g} and {MAX_T:g}, got {t!r}")
     return Event(
-        t=_number(event.get("t"), "t"),
+        t=t,
         announced=None if announced is None else _text(announced, "announced"),
         cells=tuple(_parse_cell(cell, f"cells[{i}]") for i, cell in enumerate(cells)),
     )
@@ -151,6 +156,8 @@ def _parse_cell(document: object, where: str) -> Cell:
     cell = _mapping(document, where)
     _only(cell, _CELL_FIELDS, where)
     split, since = cell.get("split"), cell.get("instance_since")
+    if split is not None and "weights" not in cell:
+        raise RecordError(f"{where}.weights: expected the weights of split {split!r:.60}")
     weights = _mapping(cell.get("weights", {}), f"{where}.weights")
     units = _mapping(cell.get("units", {}), f"{where}.units")
     exposures = _count(cell.get("exposures"), f"{where}.exposures")

@@ -45,7 +45,7 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
 def _comparison(comparison: Comparison, nearest: Standing, alpha: float) -> dict[str, Any]:
     heard = _replay(comparison, nearest.stream)
     tosses = _by_share(toss for _, batch, _ in heard for toss in batch)
-    instances = list(comparison.instances)
+    kinds, instances = list(comparison.kinds), list(comparison.instances)
     low, high = ratio_interval(tosses, INTERVAL_ALPHA) if tosses else (0.0, float("inf"))
     return {
         "split": comparison.split,
@@ -69,7 +69,7 @@ def _comparison(comparison: Comparison, nearest: Standing, alpha: float) -> dict
         "streams": [_stream(comparison, stream, alpha) for stream in _streams(comparison)],
         "path": [{"t": t, "e_value": e} for t, _, e in heard][-PATH_POINTS_SHOWN:],
         "tosses": [
-            _toss(comparison, instances, t, toss) for t, batch, _ in heard for toss in batch
+            _toss(comparison, kinds, instances, t, toss) for t, batch, _ in heard for toss in batch
         ][-TOSSES_SHOWN:],
     }
 
@@ -88,11 +88,8 @@ def _arm(variant: str, counts: Counts, nearest: Standing, is_treatment: bool) ->
 def _streams(comparison: Comparison) -> list[tuple[str, Stream, float]]:
     """Return (name, stream, rate witness of its epoch) of every stream that is open."""
     found = []
-    for epoch in comparison.epochs:
-        assert epoch.errors.witness is not None
-        for stream in epoch.streams():
-            what = "errors" if stream.kind is None else comparison.kinds[stream.kind]
-            found.append((f"{what}, {epoch.name}", stream, epoch.errors.witness.value))
+    for epoch, stream in comparison.streams():
+        found.append((comparison.name_of(epoch, stream), stream, epoch.rate_witness))
     return found
 
 
@@ -117,13 +114,7 @@ def _replay(comparison: Comparison, stream: Stream) -> list[tuple[float, list[To
 
     After thinning the log holds a sample of the units, and so the path runs below the stream's.
     """
-    again = Stream.open(
-        comparison.bets,
-        kind=stream.kind,
-        share=stream.share,
-        at=stream.opened_s,
-        batch=stream.first_batch,
-    )
+    again = stream.restarted(comparison.bets)
     return [(t, tosses, again.coin.value) for t, tosses in comparison.replay_batches(again)]
 
 
@@ -134,11 +125,13 @@ def _by_share(tosses: Any) -> Sequence[Tosses]:
     return [(share, n[0], n[1]) for share, n in sorted(counts.items())]
 
 
-def _toss(comparison: Comparison, instances: list[str], t: float, toss: Toss) -> dict[str, Any]:
+def _toss(
+    comparison: Comparison, kinds: list[str], instances: list[str], t: float, toss: Toss
+) -> dict[str, Any]:
     return {
         "t": t,
         "unit": f"{toss.unit:016x}",
-        "kind": comparison.kinds[toss.kind],
+        "kind": kinds[toss.kind],
         "variant": comparison.treatment if toss.in_treatment else comparison.control,
         "instance": instances[toss.instance],
     }

@@ -1,10 +1,10 @@
-"""The experts of one comparison: each a stream of first failures with its own memory of units.
+"""The experts of one comparison: each a stream of first failures since it was opened.
 
 Which streams exist, when they open and what share of alpha each has may depend on anything but the
 sides on which units fall; that is what lets them err with at most alpha together (union bound).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,18 +29,65 @@ def harmonic_share(j: int) -> float:
 
 
 @dataclass(slots=True)
+class Batch:
+    """New units of one summary, both sides together, and what they multiply a stream's bets by.
+
+    Attributes:
+        treatment_mass, control_mass: Σ (1 - s) over the treatment's units, Σ s over the control's.
+        multipliers: under the coin; `rate_multipliers` the same with the treatment's share of
+            recent exposures in the coin's place.
+    """
+
+    in_treatment: int
+    in_control: int
+    treatment_mass: float
+    control_mass: float
+    multipliers: list[float]
+    rate_multipliers: list[float]
+
+    @classmethod
+    def of(cls, bets: CoinBets, sides: Iterable[tuple[float, bool]], rate_share: float) -> "Batch":
+        """Weigh units, each given as (s, is in the treatment)."""
+        tosses = by_share(sides)
+        in_treatment = in_control = 0
+        treatment_mass = control_mass = 0.0
+        for s, treated, spared in tosses:
+            in_treatment += treated
+            in_control += spared
+            treatment_mass += (1.0 - s) * treated
+            control_mass += s * spared
+        return cls(
+            in_treatment,
+            in_control,
+            treatment_mass,
+            control_mass,
+            bets.multipliers(tosses),
+            bets.multipliers([(rate_share, in_treatment, in_control)]),
+        )
+
+
+def by_share(sides: Iterable[tuple[float, bool]]) -> list[Tosses]:
+    """Count units, each given as (s, is in the treatment), by their coin."""
+    counts: dict[float, list[int]] = {}
+    for s, in_treatment in sides:
+        counts.setdefault(s, [0, 0])[not in_treatment] += 1
+    return [(s, treated, spared) for s, (treated, spared) in sorted(counts.items())]
+
+
+@dataclass(slots=True, eq=False)
 class Stream:
     """One expert.
 
     Attributes:
         kind: index of the error kind it listens to, or None for every kind.
         share: its share w of alpha.
-        first_batch: the first batch of the toss log that it may hear.
+        first_batch: the first batch of the toss log that it may hear; of a unit, it hears only
+            the first toss from there on.
         coin: the e-process on the split's own coin.
         witness: for all-errors streams, the same on the treatment's share of recent exposures.
         used: G at its last batch: the prior mass injected since its first; None before that.
-        memory: hashes of the units it has tossed.
-        rising_since: when the evidence last left 1 upwards, None while it is at most 1.
+        lowest: the least value of the coin so far.
+        began: when the evidence began: the time of the first batch after that least value.
     """
 
     kind: int | None
@@ -50,12 +97,12 @@ class Stream:
     coin: EProcess
     witness: EProcess | None = None
     used: float | None = None
-    memory: set[int] = field(default_factory=set)
     in_treatment: int = 0
     in_control: int = 0
     treatment_mass: float = 0.0
     control_mass: float = 0.0
-    rising_since: float | None = None
+    lowest: float = 1.0
+    began: float | None = None
 
     @classmethod
     def open(
@@ -64,35 +111,41 @@ class Stream:
         witness = EProcess.start(bets) if kind is None else None
         return cls(kind, share, at, batch, EProcess.start(bets), witness)
 
-    def toss(
-        self,
-        bets: CoinBets,
-        t: float,
-        tosses: Sequence[Tosses],
-        multipliers: list[float],
-        rate_multipliers: list[float],
-    ) -> None:
+    def toss(self, bets: CoinBets, t: float, batch: Batch) -> float:
         """Multiply one summary's new units in, both sides together, mass injected once.
 
-        Args:
-            multipliers: of `tosses` under the coin; `rate_multipliers` the same under the
-                treatment's share of recent exposures (read by all-errors streams only).
+        Returns:
+            The score after it.
         """
         now = elapsed(t - self.opened_s)
         mass = FIRST_MASS if self.used is None else (1.0 - FIRST_MASS) * (now - self.used)
         self.used = now
-        self.coin.update(bets.prior, mass, multipliers)
+        coin = self.coin
+        coin.update(bets.prior, mass, batch.multipliers)
         if self.witness is not None:
-            self.witness.update(bets.prior, mass, rate_multipliers)
-        for s, in_treatment, in_control in tosses:
-            self.in_treatment += in_treatment
-            self.in_control += in_control
-            self.treatment_mass += (1.0 - s) * in_treatment
-            self.control_mass += s * in_control
-        if self.coin.value <= 1.0:
-            self.rising_since = None
-        elif self.rising_since is None:
-            self.rising_since = t
+            self.witness.update(bets.prior, mass, batch.rate_multipliers)
+        self.in_treatment += batch.in_treatment
+        self.in_control += batch.in_control
+        self.treatment_mass += batch.treatment_mass
+        self.control_mass += batch.control_mass
+        value = coin.value
+        if value <= self.lowest:
+            self.lowest = value
+            self.began = None
+        elif self.began is None:
+            self.began = t
+        return value * self.share
+
+    @property
+    def score(self) -> float:
+        """The e-value in proportion to the share of alpha: decisive at 1 / alpha."""
+        return self.coin.value * self.share
+
+    def restarted(self, bets: CoinBets) -> "Stream":
+        """Return the stream as it was when it opened, to be fed again."""
+        return Stream.open(
+            bets, kind=self.kind, share=self.share, at=self.opened_s, batch=self.first_batch
+        )
 
     @property
     def expected_share(self) -> float:
@@ -102,7 +155,6 @@ class Stream:
         return expected / total if total else 0.0
 
     def to_document(self) -> dict[str, Any]:
-        """Everything but the memory, which the toss log holds."""
         return {
             "kind": self.kind,
             "share": self.share,
@@ -115,7 +167,8 @@ class Stream:
             "in_control": self.in_control,
             "treatment_mass": self.treatment_mass,
             "control_mass": self.control_mass,
-            "rising_since": self.rising_since,
+            "lowest": self.lowest,
+            "began": self.began,
         }
 
     @classmethod
@@ -165,8 +218,11 @@ class Epoch:
             self.kinds[kind] = stream
         return stream
 
-    def streams(self) -> list[Stream]:
-        return [self.errors, *self.kinds.values()]
+    @property
+    def rate_witness(self) -> float:
+        """The all-errors stream's evidence by exposures."""
+        assert self.errors.witness is not None, "an all-errors stream has a witness"
+        return self.errors.witness.value
 
     def to_document(self) -> dict[str, Any]:
         return {

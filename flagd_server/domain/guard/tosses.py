@@ -5,11 +5,13 @@ Columns of plain machine numbers: a life may hold a hundred thousand tosses.
 
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 _BATCH_COLUMNS = {"times": "d", "rate_shares": "d"}
+# In the order of the fields of a toss.
 _TOSS_COLUMNS = {
     "batches": "I",
     "hashes": "Q",
@@ -47,38 +49,36 @@ class TossLog:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def open_batch(self, t: float, rate_share: float) -> int:
-        """Start a batch at time t; `rate_share` is the treatment's share of recent exposures."""
+    def add_batch(self, t: float, rate_share: float, tosses: Iterable[Toss]) -> None:
+        """Add one summary's tosses; `rate_share` is the treatment's share of recent exposures."""
         self.times.append(t)
         self.rate_shares.append(rate_share)
-        return len(self.times) - 1
+        self._add(tosses)
 
-    def append(self, toss: Toss) -> None:
-        self.batches.append(toss.batch)
-        self.hashes.append(toss.unit)
-        self.kinds.append(toss.kind)
-        self.in_treatment.append(toss.in_treatment)
-        self.shares.append(toss.share)
-        self.instances.append(toss.instance)
+    def _add(self, tosses: Iterable[Toss]) -> None:
+        for batch, unit, kind, in_treatment, share, instance in tosses:
+            self.batches.append(batch)
+            self.hashes.append(unit)
+            self.kinds.append(kind)
+            self.in_treatment.append(in_treatment)
+            self.shares.append(share)
+            self.instances.append(instance)
 
     def __iter__(self) -> Iterator[Toss]:
-        return map(
-            Toss,
-            self.batches,
-            self.hashes,
-            self.kinds,
-            self.in_treatment,
-            self.shares,
-            self.instances,
-        )
+        return self.since(0)
+
+    def since(self, batch: int) -> Iterator[Toss]:
+        """Yield the tosses of this batch and the later ones."""
+        start = bisect_left(self.batches, batch)
+        columns = (getattr(self, name)[start:] for name in _TOSS_COLUMNS)
+        return map(Toss, *columns)
 
     def thin(self, below: int) -> None:
         """Forget every toss of a unit whose hash is not under `below`."""
         kept = [toss for toss in self if toss.unit < below]
         for name, code in _TOSS_COLUMNS.items():
             setattr(self, name, array(code))
-        for toss in kept:
-            self.append(toss)
+        self._add(kept)
 
     def to_document(self) -> dict[str, str]:
         return {

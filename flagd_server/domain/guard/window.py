@@ -1,6 +1,7 @@
 """Exposures of the two arms over the last ten minutes, in bins of ten seconds."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 WINDOW_S = 600.0
@@ -9,23 +10,23 @@ _BIN_S = 10.0
 
 @dataclass(slots=True)
 class RateWindow:
-    """Running sums; `bins` holds (start of the bin in s, treatment, control), oldest first."""
+    """Running sums; `bins` holds [start of the bin in s, treatment, control], oldest first."""
 
     bins: deque[tuple[float, int, int]] = field(default_factory=deque)
     treatment: int = 0
     control: int = 0
 
     def add(self, t: float, treatment: int, control: int) -> None:
-        start = t - t % _BIN_S
-        if self.bins and self.bins[-1][0] == start:
-            _, before_t, before_c = self.bins.pop()
-            self.bins.append((start, before_t + treatment, before_c + control))
-        else:
-            self.bins.append((start, treatment, control))
         self.treatment += treatment
         self.control += control
-        while self.bins[0][0] <= t - WINDOW_S:
-            _, old_t, old_c = self.bins.popleft()
+        bins = self.bins
+        if bins and t < bins[-1][0] + _BIN_S:
+            start, before_t, before_c = bins[-1]
+            bins[-1] = (start, before_t + treatment, before_c + control)
+            return
+        bins.append((t - t % _BIN_S, treatment, control))
+        while bins[0][0] <= t - WINDOW_S:
+            _, old_t, old_c = bins.popleft()
             self.treatment -= old_t
             self.control -= old_c
 
@@ -38,7 +39,7 @@ class RateWindow:
         return list(self.bins)
 
     @classmethod
-    def from_document(cls, rows: list[tuple[float, int, int]]) -> "RateWindow":
+    def from_document(cls, rows: Iterable[tuple[float, int, int]]) -> "RateWindow":
         window = cls(deque((start, t, c) for start, t, c in rows))
         window.treatment = sum(t for _, t, _ in window.bins)
         window.control = sum(c for _, _, c in window.bins)
