@@ -12,6 +12,8 @@ from dataclasses import dataclass
 # down while it polls, and saying that a kill reached everybody would be wrong.
 FORGET_AFTER_S = 60.0
 _PRUNE_EVERY_S = 10.0
+# Every summary is answered with the number of processes; counting 10,000 takes a millisecond.
+_COUNT_EVERY_S = 1.0
 # Of one environment; far above the processes of an installation, it bounds what a token in wrong
 # hands can make the server keep. Beyond it the instance that was silent the longest is forgotten.
 MAX_INSTANCES = 20_000
@@ -74,6 +76,7 @@ class Receipts:
         self._changed = threading.Condition()
         self._environments: dict[str, dict[str, _Instance]] = {}
         self._waiters: set[_Waiter] = set()
+        self._counts: dict[str, tuple[int, float]] = {}  # environment → processes, counted when
         self._prune_at = 0.0
         self._is_closed = False
 
@@ -95,9 +98,17 @@ class Receipts:
                 self._confirm(environment, instance, sequence)
 
     def processes(self, environment: str) -> int:
-        """Return how many processes are connected or were heard of within the last minute."""
+        """Return how many processes are connected or were heard of within the last minute.
+
+        The number may be a second old.
+        """
         with self._changed:
-            return len(self._known(environment))
+            now = self._clock()
+            count, counted_at = self._counts.get(environment, (0, -_COUNT_EVERY_S))
+            if now - counted_at >= _COUNT_EVERY_S:
+                count = len(self._known(environment))
+                self._counts[environment] = (count, now)
+            return count
 
     def wait(self, environment: str, sequence: int, timeout_s: float) -> Receipt:
         """Return once every process has confirmed, time is up, or the server stops."""

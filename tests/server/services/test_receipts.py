@@ -92,6 +92,14 @@ def test_a_process_without_a_stream_counts_until_it_was_silent_for_a_minute(rece
     assert receipts.processes("production") == 0
 
 
+def test_processes_are_counted_once_a_second_at_most(receipts, connected, clock):
+    assert receipts.processes("production") == 0
+    connected["production"] = frozenset({"i-1"})
+    assert receipts.processes("production") == 0
+    clock.now += 1.0
+    assert receipts.processes("production") == 1
+
+
 def test_a_connected_process_is_never_forgotten(receipts, connected, clock):
     connected["production"] = frozenset({"i-1"})
     receipts.applied("production", "i-1", 5)
