@@ -64,42 +64,41 @@ def hash_threshold(upto: int) -> int:
 def compile_split(
     bucket_by: str,
     salt: str,
-    outcomes: Sequence[tuple[int, Resolution]],
+    thresholds: Sequence[int],
+    served: Sequence[Resolution],
     unplaced: Resolution,
 ) -> Resolver:
     """Make the function that places a context.
 
     Args:
         salt: text that UTF-8 can carry.
-        outcomes: exclusive upper bounds of buckets, rising to `BUCKETS`, with what each serves.
+        thresholds: of `hash_threshold`, rising, where one outcome ends and the next begins.
+        served: the outcomes, one more than there are thresholds.
         unplaced: served where the context has no unit.
     """
     prefix = f"{salt}:"
-    uppers = [hash_threshold(upto) for upto, _ in outcomes[:-1]]
-    served = [resolution for _, resolution in outcomes]
-
-    def place_slowly(value: object) -> Resolution:
-        unit = unit_of(value)
-        if unit is None:
-            return unplaced
-        return served[bisect_right(uppers, murmur3(prefix + unit, 0, False))]
-
     if len(served) == 2:
         below, above = served
-        (upper,) = uppers
+        (threshold,) = thresholds
 
         def place_in_two(context: ContextMapping, _peers: Peers) -> Resolution:
             unit = context.get(bucket_by)
             if type(unit) is str and unit and unit.isascii():
-                return below if murmur3(prefix + unit, 0, False) < upper else above
-            return place_slowly(unit)
+                return below if murmur3(prefix + unit, 0, False) < threshold else above
+            text = unit_of(unit)
+            if text is None:
+                return unplaced
+            return below if murmur3(prefix + text, 0, False) < threshold else above
 
         return place_in_two
 
     def place(context: ContextMapping, _peers: Peers) -> Resolution:
         unit = context.get(bucket_by)
         if type(unit) is str and unit and unit.isascii():
-            return served[bisect_right(uppers, murmur3(prefix + unit, 0, False))]
-        return place_slowly(unit)
+            return served[bisect_right(thresholds, murmur3(prefix + unit, 0, False))]
+        text = unit_of(unit)
+        if text is None:
+            return unplaced
+        return served[bisect_right(thresholds, murmur3(prefix + text, 0, False))]
 
     return place

@@ -8,7 +8,7 @@ killed or disabled flag needs none of its rules, so a fault in them can't keep i
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flagd_sdk.core.bucketing import BUCKETS, compile_split
+from flagd_sdk.core.bucketing import BUCKETS, compile_split, hash_threshold
 from flagd_sdk.core.conditions import Gathered, compile_condition, located
 from flagd_sdk.core.model import Condition, Flag, Peers, Remembered, Resolution, Resolver, Segment
 from flagd_sdk.core.types import ContextMapping, JsonValue, Reason, shown
@@ -214,20 +214,21 @@ class _Serving:
         if not salt.isascii():
             _require_utf8(salt)
         try:
-            outcomes = self._outcomes(document.get("allocation"), split, bucket_by)
+            thresholds, served = self._outcomes(document.get("allocation"), split, bucket_by)
         except ParseError as error:
             raise located("split", error) from None
         if self.unplaced is None:
             self.unplaced = self._resolution(self.off_variant, Reason.DEFAULT, None, None)
-        return compile_split(bucket_by, salt, outcomes, self.unplaced)
+        return compile_split(bucket_by, salt, thresholds, served, self.unplaced)
 
     def _outcomes(
         self, allocation: object, split: str, bucket_by: str
-    ) -> list[tuple[int, Resolution]]:
+    ) -> tuple[list[int], list[Resolution]]:
         if type(allocation) is not list or not allocation:
             raise ParseError(f"allocation: {shown(allocation)}; expected a list that is not empty")
-        served: dict[object, Resolution] = {}
-        outcomes = []
+        made: dict[object, Resolution] = {}
+        thresholds = []
+        served = []
         last = 0
         for entry in allocation:
             if type(entry) is not list or len(entry) != 2:
@@ -240,14 +241,16 @@ class _Serving:
             last = upto
             if type(variant) is not str:
                 raise ParseError(f"allocation: {shown(variant)}; expected one of the variants")
-            resolution = served.get(variant)
+            resolution = made.get(variant)
             if resolution is None:
                 resolution = self._resolution(variant, Reason.SPLIT, split, bucket_by)
-                served[variant] = resolution
-            outcomes.append((upto, resolution))
+                made[variant] = resolution
+            served.append(resolution)
+            if upto != BUCKETS:
+                thresholds.append(hash_threshold(upto))
         if last != BUCKETS:
             raise ParseError(f"allocation: ends at {last}; expected {BUCKETS}")
-        return outcomes
+        return thresholds, served
 
 
 def _require_utf8(salt: str) -> None:

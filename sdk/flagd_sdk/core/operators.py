@@ -108,8 +108,14 @@ def _is_number(value: object) -> bool:
 # --- the rule's values -------------------------------------------------------------------------
 
 
-def _strings(values: Values) -> list[str]:
-    return [_one(value, type(value) is str, "a string") for value in values]
+_ONLY_STRINGS: Final = frozenset((str,))
+
+
+def _strings(values: Values) -> Sequence[str]:
+    if not _ONLY_STRINGS.issuperset(map(type, values)):
+        for value in values:
+            _one(value, type(value) is str, "a string")
+    return values  # type: ignore[return-value]
 
 
 def _numbers(values: Values) -> list[int | float]:
@@ -131,14 +137,14 @@ def _never(_context: ContextMapping, _peers: Peers) -> bool:
 
 def _in(attribute: str, values: Values) -> Condition:
     """Strict equality by JSON type: a boolean is no number, and 1 equals 1.0."""
+    if _ONLY_STRINGS.issuperset(map(type, values)):
+        return _on_strings(attribute, frozenset(values).__contains__)
     booleans = frozenset(value for value in values if type(value) is bool)
     strings = frozenset(value for value in values if type(value) is str)
     numbers = frozenset(value for value in values if _is_number(value))
     for value in values:
         is_fit = type(value) in (bool, str) or _is_number(value)
         _one(value, is_fit, "a string, a finite number or a boolean")
-    if not booleans and not numbers:
-        return _on_strings(attribute, strings.__contains__)
 
     def is_among(element: object) -> bool:
         kind = type(element)
