@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flagd_server.config import Settings
+from flagd_server.domain.guard.backtest import backtest
+from flagd_server.domain.guard.records import RecordError
 from flagd_server.domain.times import format_time
 from flagd_server.domain.token_text import KINDS, SCOPES
 from flagd_server.errors import ServerError, SettingsError
 
 if TYPE_CHECKING:
+    from flask import Flask
+
     from flagd_server.services.first_start import InitialTokens
     from flagd_server.services.tokens import Tokens
 
@@ -83,14 +87,20 @@ def _configure_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from flagd_server.app import create_app
     from flagd_server.serving import serve
 
     settings = _settings(options)
+
+    def application() -> "Flask":
+        # Called in the worker, which is the only process that opens the database for good.
+        from flagd_server.app import create_app
+
+        return create_app(settings)
+
     logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
     _prepare_database(settings)
     serve(
-        lambda: create_app(settings),
+        application,
         host=settings.host,
         port=settings.port,
         threads=settings.threads,
@@ -224,6 +234,26 @@ def _with_tokens(options: argparse.Namespace, use: "Callable[[Tokens], None]") -
     return 0
 
 
+def _configure_backtest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=argparse.FileType("r", encoding="utf-8"),
+        help="recorded events as JSON lines, the policy first; - for standard input",
+    )
+
+
+def _backtest(options: argparse.Namespace) -> int:
+    with options.file as lines:
+        try:
+            for line in backtest(lines):
+                print(line, flush=True)
+        except (RecordError, UnicodeDecodeError) as error:
+            _complain(f"{lines.name}: {error}")
+            return 1
+    return 0
+
+
 def _add_database(parser: argparse.ArgumentParser) -> None:
     _add_setting(parser, "--database", "FLAGD_DATABASE", "path of the SQLite file")
 
@@ -259,5 +289,11 @@ TOKEN_COMMANDS = (
 COMMANDS = (
     Command("serve", "run the server", _configure_serve, _serve),
     Command("token", "create, list and revoke tokens", _configure_token),
+    Command(
+        "backtest",
+        "run recorded events through the guard; answers each with one line of JSON",
+        _configure_backtest,
+        _backtest,
+    ),
 )
 """Every sub-command: a new one is a line here."""

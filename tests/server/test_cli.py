@@ -1,0 +1,177 @@
+"""The command line."""
+
+import json
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagd_server.cli import main
+from flagd_server.clock import SystemClock
+from flagd_server.services.tokens import Tokens
+from flagd_server.storage import open_storage
+from flagd_server.storage.base import Token
+
+ADMIN = "fr_admin_" + "a1B2" * 10
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "flagd.db"
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Return with what the server was started, which returns at once."""
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr("flagd_server.serving.serve", lambda app, **options: calls.append(options))
+    monkeypatch.setattr("logging.basicConfig", lambda **options: None)
+    return calls
+
+
+@pytest.fixture
+def run(database: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("FLAGD_DATABASE", str(database))
+    return lambda *arguments: main([*arguments])
+
+
+def check(database: Path, text: str) -> Token | None:
+    storage = open_storage(str(database))
+    try:
+        return Tokens(storage, SystemClock()).authenticate(text)
+    finally:
+        storage.close()
+
+
+def test_the_first_start_prints_tokens_that_work_and_the_second_nothing(
+    run: Run, served: list[dict[str, Any]], database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--port", "0") == 0
+    printed = capsys.readouterr().out
+    found = dict(line.strip().rsplit(None, 1) for line in printed.splitlines() if "fr_" in line)
+    assert list(found) == ["admin", "SDK, production", "SDK, staging", "SDK, development"]
+    for name, text in found.items():
+        token = check(database, text)
+        assert token is not None
+        assert token.environment == name.partition(", ")[2] or token.scope == "admin"
+    assert run("serve") == 0
+    assert capsys.readouterr().out == ""
+    assert served == [
+        {"host": "127.0.0.1", "port": port, "threads": 12, "access_log": False}
+        for port in (0, 8013)
+    ]
+
+
+def test_the_first_tokens_may_go_to_a_file_that_only_the_owner_reads(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "tokens.json"
+    assert run("serve", "--initial-tokens", str(file)) == 0
+    assert capsys.readouterr().out == ""
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    tokens = json.loads(file.read_text())
+    assert sorted(tokens["sdk"]) == ["development", "production", "staging"]
+    assert all(check(database, text) for text in [tokens["admin"], *tokens["sdk"].values()])
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_tokens_that_can_not_be_written_leave_the_database_empty(
+    run: Run, served: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--initial-tokens", str(tmp_path / "none" / "tokens.json")) == 1
+    assert "FLAGD_INITIAL_TOKENS_FILE: can't write" in capsys.readouterr().err
+    assert served == []
+    assert run("serve") == 0
+    assert "fr_admin_" in capsys.readouterr().out
+
+
+def test_an_admin_token_that_is_given_is_used_and_not_repeated(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FLAGD_ADMIN_TOKEN", ADMIN)
+    assert run("serve") == 0
+    assert ADMIN not in capsys.readouterr().out
+    assert check(database, ADMIN) is not None
+
+
+def test_options_win_over_variables_and_all_faults_are_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLAGD_PORT", "8014")
+    monkeypatch.setenv("FLAGD_THREADS", "none")
+    assert run("serve", "--port", "seven") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "flagd-server: FLAGD_PORT: expected a whole number from 0 to 65535, got 'seven'",
+        "flagd-server: FLAGD_THREADS: expected a whole number from 1 to 256, got 'none'",
+    ]
+
+
+def test_a_token_from_creation_to_revocation(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run("serve")
+    capsys.readouterr()
+    arguments = ("--scope", "sdk", "--environment", "staging", "--name", "web", "--kind", "client")
+    assert run("token", "create", *arguments) == 0
+    text = capsys.readouterr().out.strip()
+    token = check(database, text)
+    assert token is not None
+    assert (token.name, token.kind, token.created_by) == ("web", "client", "command line")
+
+    assert run("token", "list") == 0
+    listed = capsys.readouterr().out
+    (line,) = [line for line in listed.splitlines() if token.id in line]
+    assert line.split() == [token.id, "fr_sdk_staging", "client", "alive", "web"]
+    assert text not in listed
+
+    assert run("token", "revoke", token.id) == 0
+    assert check(database, text) is None
+    run("token", "list")
+    assert f"{token.id}  fr_sdk_staging" in (shown := capsys.readouterr().out)
+    assert "revoked 20" in shown
+
+
+def test_what_can_not_be_done_is_said_in_one_line(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("token", "list") == 1
+    assert capsys.readouterr().err == f"flagd-server: FLAGD_DATABASE: there is no {database}\n"
+    run("serve")
+    capsys.readouterr()
+    assert run("token", "revoke", "tok-0") == 1
+    assert capsys.readouterr().err == "flagd-server: there is no token 'tok-0'\n"
+    assert run("token", "create", "--scope", "sdk", "--name", "x") == 1
+    assert capsys.readouterr().err.startswith("flagd-server: environment: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["token"], ["serve", "--prot", "1"], ["token", "make"]])
+def test_a_command_that_does_not_exist_is_an_error_of_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_server_without_its_extra_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "flagd_server.serving", None)
+    assert run("serve") == 1
+    assert "pip install 'flagd-release[server]'" in capsys.readouterr().err
