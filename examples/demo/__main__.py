@@ -81,7 +81,7 @@ class _Demo:
             )
             admin = AdminApi(cluster.url, cluster.admin_token)
             with Replay(replay(visits), list(cluster.shops.values()), options.rate) as visitors:
-                story = Story(cluster, admin, visitors, timeline)
+                story = Story(cluster, admin, visitors, timeline, len(visits))
                 kill = story.run(is_healthy=options.healthy)
                 answers = visitors.answers()
                 self.figures = close(answers, kill, is_healthy=options.healthy)

@@ -78,8 +78,7 @@ class AdminApi:
 
     def evidence(self, evidence_id: str) -> dict[str, Any]:
         """Return the report behind a kill."""
-        found = self._request("GET", f"{self.flag_url}/evidence/{evidence_id}")
-        return cast("dict[str, Any]", found["report"])
+        return self._request("GET", f"{self.flag_url}/evidence/{evidence_id}")
 
     def _request(
         self,

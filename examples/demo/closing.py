@@ -17,7 +17,7 @@ def in_words(figures: Figures) -> Iterator[str]:
 def _figures(figures: Figures) -> Iterator[tuple[str, str]]:
     old, new = figures.requests["old"], figures.requests["new"]
     yield "requests", f"{old + new:,}, of which {new:,} met the new checkout"
-    yield "errors that were there before", f"{figures.errors_from_before:,}"
+    yield "errors that were there before, in old and new", f"{figures.errors_from_before:,}"
     if not figures.killed:
         yield "killed", "no"
         return

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from examples.demo.shop_process import FAULT_HEADER, RECORDED_STATUS_HEADER
+from examples.demo.faulty_shop import FAULT_HEADER, RECORDED_STATUS_HEADER
 from examples.demo.traffic import Visit
 
 _SENDERS = 6

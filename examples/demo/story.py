@@ -21,6 +21,7 @@ _HEALTHY_S = 10.0
 _AFTERWARDS_S = 3.0
 _LOOK_EVERY_S = 0.2
 _ROW_EVERY_S = 2.0
+_ROW_EVERY_S_AFTERWARDS = 10.0
 _RECEIPT_WITHIN_S = 5.0
 _SHOP_TIMEOUT_S = 5.0
 
@@ -30,6 +31,7 @@ class Story:
     """One run. It only does what people do; what kills the flag is the server.
 
     Attributes:
+        log_length: requests in the log; after as many it starts over.
         percent: the share of visitors that the flag is released to.
     """
 
@@ -37,9 +39,12 @@ class Story:
     admin: AdminApi
     replay: Replay
     timeline: Timeline
+    log_length: int
     percent: int = 0
+    _row_every_s: float = _ROW_EVERY_S
     _row_at: float = 0.0
     _fault_is_told: bool = False
+    _rounds_told: int = 0
 
     def run(self, *, is_healthy: bool) -> Kill | None:
         """Release the flag, break it unless told otherwise, and return its kill if one comes."""
@@ -61,10 +66,10 @@ class Story:
 
     def look_around(self) -> None:
         """Keep the traffic flowing until someone stops the demo, and tell what changes."""
+        self._row_every_s = _ROW_EVERY_S_AFTERWARDS
         known = self.admin.kill()
         while True:
-            time.sleep(_LOOK_EVERY_S)
-            self.cluster.check()
+            self._pass_time()
             kill = self.admin.kill()
             if kill is not None and (known is None or kill["id"] != known["id"]):
                 self._tell(kill)
@@ -96,17 +101,24 @@ class Story:
         """Look on, and return the kill should there be one."""
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
-            time.sleep(_LOOK_EVERY_S)
-            self.cluster.check()
+            self._pass_time()
             self._tell_first_fault()
             if (kill := self.admin.kill()) is not None:
                 return kill
             self._row_when_due()
         return None
 
+    def _pass_time(self) -> None:
+        time.sleep(_LOOK_EVERY_S)
+        self.cluster.check()
+        rounds = self.replay.answered // self.log_length
+        if rounds > self._rounds_told:
+            self._rounds_told = rounds
+            self.timeline.event("VISITS  the log is through and starts over, with other visitors")
+
     def _row_when_due(self) -> None:
         if time.monotonic() >= self._row_at:
-            self._row_at = time.monotonic() + _ROW_EVERY_S
+            self._row_at = time.monotonic() + self._row_every_s
             self.timeline.row(self.percent, self.admin.running_evidence())
 
     def _tell_first_fault(self) -> None:
@@ -156,5 +168,4 @@ class Story:
         """Let the visitors go on for a while, to see whether the failures have ended."""
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
-            time.sleep(_LOOK_EVERY_S)
-            self.cluster.check()
+            self._pass_time()

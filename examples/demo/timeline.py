@@ -44,13 +44,15 @@ class Timeline:
     def row(self, percent: int, evidence: Mapping[str, Any] | None) -> None:
         """Print how the comparison stands."""
         comparisons = evidence["comparisons"] if evidence else []
-        if comparisons:
-            standing = comparisons[0]
+        standing = comparisons[0] if comparisons else None
+        if standing is not None:
             old, new = _arm(standing["control"]), _arm(standing["treatment"])
             found = f"{spoken(standing['e_value'])} / {spoken(standing['threshold'])}"
         else:
             old, new, found = _arm(None), _arm(None), "nothing reported yet"
         self.event(f"{percent:3d} %    {old}  {new}   {found}")
+        if standing is not None and standing["held_back"]:
+            self.detail("held back", standing["held_back"])
 
 
 def _arm(arm: Mapping[str, Any] | None) -> str:
