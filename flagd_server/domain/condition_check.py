@@ -82,9 +82,8 @@ class ConditionCheck:
             return
         values = document.get("values")
         if type(values) is not list or len(values) > MAX_VALUES:
-            self.fault(
-                f"{path}.values", f"{shown(values)}; expected a list of at most {MAX_VALUES}"
-            )
+            message = f"{shown(values)}; expected a list of at most {MAX_VALUES}"
+            self.fault(f"{path}.values", message)
             return
         for index, value in enumerate(values):
             try:

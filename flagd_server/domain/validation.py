@@ -12,7 +12,7 @@ from flagd_sdk.core.conditions import Gathered, compile_condition, compile_segme
 from flagd_sdk.core.types import shown
 from flagd_sdk.core.values import READERS
 from flagd_sdk.errors import ParseError
-from flagd_server.domain.condition_check import MAX_DEPTH, ConditionCheck, Prerequisite
+from flagd_server.domain.condition_check import ConditionCheck
 from flagd_server.domain.configuration import DEFAULT_SPLIT
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.references import references_of
@@ -22,15 +22,6 @@ MAX_VARIANTS: Final = 100
 MAX_SALT: Final = 256
 # What every JSON reader keeps exactly (RFC 8259, section 6): ±(2^53 - 1).
 MAX_INTEGER: Final = (1 << 53) - 1
-
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_RULES",
-    "MAX_VARIANTS",
-    "check_flag",
-    "check_segment",
-    "check_variants",
-]
 
 
 def check_variants(flag_type: str, variants: Mapping[str, object]) -> list[Fault]:
@@ -92,8 +83,9 @@ def check_flag(
     check = ConditionCheck(segments)
     check.faults.extend(check_variants(document["type"], document["variants"]))
     variants = document["variants"]
-    if document["off_variant"] not in variants:
-        check.fault("off_variant", _unknown_variant(document["off_variant"]))
+    off_variant = document["off_variant"]
+    if type(off_variant) is not str or off_variant not in variants:
+        check.fault("off_variant", _unknown_variant(off_variant))
     rules = document["rules"]
     if len(rules) > MAX_RULES:
         check.fault("rules", f"{len(rules)} rules; expected at most {MAX_RULES}")
@@ -194,9 +186,7 @@ def _check_prerequisites(
         for used in sorted({segment, *references_of([segments[segment]], segments).segments}):
             if used in segments:
                 found.condition("", segments[used])
-        asked += [
-            Prerequisite(path, path, each.flag, each.variants) for each in found.prerequisites
-        ]
+        asked += [each._replace(path=path, variants_path=path) for each in found.prerequisites]
 
     def asks(node: str) -> Iterable[str]:
         return _flags_in(flags.get(node), segments)

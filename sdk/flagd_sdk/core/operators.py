@@ -190,8 +190,13 @@ def _matches(attribute: str, values: Values) -> Condition:
     for pattern in _strings(values):
         try:
             searches.append(re2.compile(pattern, options).search)
-        except (re2.error, UnicodeEncodeError) as error:
-            raise ParseError(f"values: {shown(pattern)} is no RE2 pattern ({error})") from None
+        except re2.error as error:
+            why = bytes(error.args[0]).decode("ascii", "backslashreplace")
+            raise ParseError(f"values: {shown(pattern)} is no RE2 pattern ({why})") from None
+        except UnicodeEncodeError:
+            raise ParseError(
+                f"values: {shown(pattern)}; expected text without surrogates"
+            ) from None
 
     def is_match(text: str) -> bool:
         try:
@@ -269,7 +274,8 @@ def _exists(attribute: str, values: Values) -> Condition:
     return holds
 
 
-_RFC_3339 = re.compile(
+# Compiled when first used (`re` keeps it): compiling is most of what importing this would take.
+_RFC_3339 = (
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
@@ -300,7 +306,7 @@ def instant_key(value: object) -> tuple[int, str] | None:
 
 
 def _instant_key_of_text(text: str) -> tuple[int, str] | None:
-    match = _RFC_3339.fullmatch(text)
+    match = re.fullmatch(_RFC_3339, text)
     if match is None:
         return None
     year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))

@@ -7,12 +7,14 @@ so a version of any length is cheap and none can raise.
 import re
 from typing import TypeAlias
 
-_NUMBER = r"(?:0|[1-9][0-9]*)"
-_VERSION = re.compile(
+_NUMBER = r"(?:0|[1-9][0-9]*+)"
+_LABEL = rf"(?:{_NUMBER}(?![0-9A-Za-z-])|[0-9]*+[A-Za-z-][0-9A-Za-z-]*+)"
+# Possessive, so that it takes time linear in a text of any length. Compiled when first used (`re`
+# keeps it): compiling is most of what importing this would take.
+_VERSION = (
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})"
-    rf"(?:-((?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
-    rf"(?:\.(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*))?"
-    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+    rf"(?:-({_LABEL}(?:\.{_LABEL})*+))?"
+    r"(?:\+[0-9A-Za-z-]++(?:\.[0-9A-Za-z-]++)*+)?"
 )
 
 # (length, text) of major, minor and patch, then the pre-release: () sorts before everything, so a
@@ -26,7 +28,7 @@ def version_key(text: str) -> VersionKey | None:
 
     Build metadata is left out: it has no part in precedence (item 10).
     """
-    match = _VERSION.fullmatch(text)
+    match = re.fullmatch(_VERSION, text)
     if match is None:
         return None
     major, minor, patch, labels = match.groups()
