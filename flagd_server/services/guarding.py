@@ -9,7 +9,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -211,7 +211,7 @@ class Guarding:
         if ending is not None:
             self._end(tx, lives, life, at, ending)
             if is_guardable(newest.configuration):
-                self._start(tx, lives, newest, at)
+                self._start(tx, lives, newest, at, life.guard)
         else:
             for effect, what in effects:
                 if effect is Effect.ANNOUNCE:
@@ -238,8 +238,14 @@ class Guarding:
         lives: dict[tuple[str, str], Life],
         newest: ConfigurationVersion,
         at: float,
+        before: FlagGuard | None = None,
     ) -> Life:
-        guard = FlagGuard(policy_of(newest.configuration), at)
+        """Start a life; one that follows another knows which variants were served before."""
+        policy = policy_of(newest.configuration)
+        guard = FlagGuard(policy, at) if before is None else before.renewed(at)
+        if guard.policy != policy:
+            # Another policy may want another control.
+            guard = replace(guard, policy=policy, controls={})
         document = json.dumps({"started_at": at, "version": newest.version})
         life_id = tx.insert_guard_life(newest.environment, newest.flag, document)
         life = Life(life_id, newest.environment, newest.flag, newest.version, newest.version, guard)
@@ -265,7 +271,7 @@ class Guarding:
         newest = tx.configuration(life.environment, life.flag)
         if newest is None or not is_guardable(newest.configuration):
             return None
-        return self._start(tx, lives, newest, at)
+        return self._start(tx, lives, newest, at, life.guard)
 
     def _feed(
         self,
@@ -298,7 +304,6 @@ class Guarding:
         newest = tx.configuration(life.environment, life.flag)
         assert newest is not None, "a life belongs to a configuration"
         decision = life.guard.decision
-        assert decision is not None, "only a decision is acted on"
         mode = mode_of(newest.configuration)
         evidence_id = f"ev-{secrets.token_hex(8)}"
         killed = None
