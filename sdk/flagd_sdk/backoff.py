@@ -1,10 +1,9 @@
 """How long to wait before trying again. Pure: the random number is an argument."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Exponential delays with jitter.
 
     Attributes:
@@ -17,10 +16,6 @@ class Backoff:
     first_s: float = 1.0
     cap_s: float = 20.0
     floor_s: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not 0 < self.floor_s <= self.first_s <= self.cap_s:
-            raise ValueError("backoff: expected 0 < floor_s <= first_s <= cap_s")
 
     def delay_s(self, failures: int, random: float, asked_s: float = 0.0) -> float:
         """Return the seconds to wait.

@@ -3,7 +3,6 @@
 import weakref
 from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import iscoroutinefunction
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -23,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SCALARS = frozenset((bool, int, float, str))
+_current_scope = current_scope.get  # bound once, as each evaluation looks it up
 
 
 class FlagClient:
@@ -76,12 +76,10 @@ class FlagClient:
             heartbeat_interval_s=heartbeat_interval_s,
             exit_timeout_s=exit_timeout_s,
             backoff=backoff or Backoff(),
-        )
-        self.error_samples = error_samples
+        ).checked()
         self._config = config
         self._engine = engine = Engine(config, transport)
         self._state = engine.state
-        self._reporter = engine.reporter
         # A client that nobody holds any more ends its threads, without waiting for them; at the
         # interpreter's exit the engine sees to it itself.
         weakref.finalize(self, engine.stop).atexit = False
@@ -103,20 +101,18 @@ class FlagClient:
                 open a scope for each.
         """
         try:
-            if context is None:
-                scope = current_scope.get()
-                if scope is not None and scope.owner is self:
-                    served = scope.served
-                    resolution = served.get(key)  # type: ignore[union-attr] # it is open
-                    if resolution is not None:
-                        value = resolution.value
-                        return value if value is True or value is False else default
-                    resolvers = scope.resolvers
-                    resolution = resolvers[key](scope.context, resolvers)
-                    value = resolution.value
-                    if value is True or value is False:
-                        served[key] = resolution  # type: ignore[index]
-                        return value
+            scope = _current_scope()
+            if scope is not None and context is None and scope.owner is self._engine:
+                served = scope.served
+                if key in served:
+                    value = served[key].value
+                    return value if value is True or value is False else default
+                resolvers = scope.resolvers
+                resolution = resolvers[key](scope.context, resolvers)
+                value = resolution.value
+                if value is True or value is False:
+                    served[key] = resolution
+                    return value
         except Exception:  # noqa: S110 - whatever it was, the long way answers it with its reason
             pass
         return self.details(key, default, context).value
@@ -127,19 +123,18 @@ class FlagClient:
         An integer flag suits a float default, an object flag a mapping or a list, any flag None.
         """
         try:
-            if context is None:
-                scope = current_scope.get()
-                if scope is not None and scope.owner is self:
-                    served = scope.served
-                    resolution = served.get(key)  # type: ignore[union-attr] # it is open
-                    if resolution is None:
-                        resolvers = scope.resolvers
-                        resolution = resolvers[key](scope.context, resolvers)
-                    value: Any = resolution.value
-                    kind = type(value)
-                    if kind is type(default) and kind in _SCALARS:
-                        served[key] = resolution  # type: ignore[index]
-                        return cast("Default", value)
+            scope = _current_scope()
+            if scope is not None and context is None and scope.owner is self._engine:
+                served = scope.served
+                resolution = served.get(key)
+                if resolution is None:
+                    resolvers = scope.resolvers
+                    resolution = resolvers[key](scope.context, resolvers)
+                value: Any = resolution.value
+                kind = type(value)
+                if kind is type(default) and kind in _SCALARS:
+                    served[key] = resolution
+                    return cast("Default", value)
         except Exception:  # noqa: S110 - whatever it was, the long way answers it with its reason
             pass
         return self.details(key, default, context).value
@@ -149,10 +144,9 @@ class FlagClient:
     ) -> ResolutionDetails[Default]:
         """Return a flag's value with its variant, reason and, where there is one, error."""
         try:
-            scope = scope_of(self) if context is None else None
+            scope = scope_of(self._engine) if context is None else None
             if scope is not None:
                 served = scope.served
-                assert served is not None  # it is open
                 resolution = served.get(key) or scope.flag_set.resolve(key, scope.context)
                 details = details_of(key, resolution, default)
                 if details.reason is not Reason.ERROR:
@@ -168,7 +162,7 @@ class FlagClient:
     def all_flags(self, context: ContextMapping | None = None) -> dict[str, ResolutionDetails[Any]]:
         """Evaluate every flag, for a page or another process to begin with. Counts no exposure."""
         try:
-            scope = scope_of(self) if context is None else None
+            scope = scope_of(self._engine) if context is None else None
             if scope is not None:
                 return all_flags(scope.flag_set, scope.context)
             return all_flags(self.flag_set, NO_CONTEXT if context is None else context)
@@ -181,14 +175,12 @@ class FlagClient:
     ) -> ResolutionDetails[Default]:
         if context is None:
             # Work that outlives its scope goes on with the scope's context.
-            ended = current_scope.get()
+            ended = _current_scope()
             context = NO_CONTEXT if ended is None else ended.context
         resolution = self.flag_set.resolve(key, context)
         details = details_of(key, resolution, default)
         if details.reason is not Reason.ERROR:
-            self._reporter.unscoped(resolution.flag)
-        if self._engine.is_dormant:
-            self._engine.ensure_started()
+            self._engine.reporter.unscoped(resolution.flag)
         return details
 
     # --- units of work -------------------------------------------------------------------------
@@ -199,11 +191,11 @@ class FlagClient:
         Flags evaluated inside are exposures of that unit, all from the flag set in use when it
         began. It fails when an exception leaves it or `fail` is called.
         """
-        return Scope(self, context)
+        return Scope(self._engine, context)
 
     def fail(self, error: BaseException | int | str, flag: str | None = None) -> None:
         """Mark the current unit of work as failed; see `Scope.fail`. Outside one, do nothing."""
-        scope = scope_of(self)
+        scope = scope_of(self._engine)
         if scope is not None:
             scope.fail(error, flag)
 
@@ -221,6 +213,9 @@ class FlagClient:
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            # Slow to import, and needed only here.
+            from inspect import iscoroutinefunction
+
             if iscoroutinefunction(function):
 
                 @wraps(function)
@@ -250,22 +245,6 @@ class FlagClient:
             return choose
 
         return decorate
-
-    def finish(self, scope: Scope, duration_us: int, now_s: float) -> None:
-        """Count a scope that ended. Called by the scope itself."""
-        try:
-            self._reporter.record(
-                scope.served or {},
-                scope.context,
-                scope.flag_set.unit_key,
-                duration_us,
-                scope.failures,
-                now_s,
-            )
-            if self._engine.is_dormant:
-                self._engine.ensure_started()
-        except Exception as error:  # the host's edge: reading the context may run any code
-            self._engine.notices.tell("counting", "A unit of work could not be counted: %r", error)
 
     # --- the client itself ---------------------------------------------------------------------
 
@@ -301,7 +280,7 @@ class FlagClient:
     def flush(self, timeout_s: float) -> bool:
         """Report what was counted so far; return whether the server answered in time."""
         self._engine.ensure_started()
-        return self._reporter.flush(timeout_s)
+        return self._engine.reporter.flush(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """End the threads and report what is left, within a time.

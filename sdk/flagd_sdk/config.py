@@ -2,24 +2,24 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import isfinite
 from os import PathLike, fspath
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, Self
 
 from flagd_sdk.backoff import Backoff
 from flagd_sdk.errors import ConfigurationError
 
-_INSTANCE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_INSTANCE = r"[A-Za-z0-9_.:-]{1,64}"
 _MAX_NAME_CHARACTERS = 128
-_LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
+# Hosts as names, IPv4 and bracketed IPv6; user names, queries and fragments have no place in it.
+_URL = r"https?://(?P<host>[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?(/[!$-;=@-_a-z~]*)?"
+_LOOPBACK = r"localhost|127(\.\d+){3}|\[::1\]"
 
 AUTO = "auto"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
-    """Everything a client can be told.
+class ClientConfig(NamedTuple):
+    """Everything a client can be told; use what `checked` returns.
 
     Attributes:
         url: of the server, http or https, with a path where a proxy puts it under one.
@@ -43,10 +43,10 @@ class ClientConfig:
     """
 
     url: str
-    token: str = field(repr=False)
+    token: str
     service: str = ""
     service_version: str = ""
-    bootstrap: "str | PathLike[str] | Mapping[str, object] | None" = field(default=None, repr=False)
+    bootstrap: "str | PathLike[str] | Mapping[str, object] | None" = None
     cache_dir: "str | PathLike[str] | None" = AUTO
     instance: str | None = None
     error_samples: bool = True
@@ -57,17 +57,19 @@ class ClientConfig:
     report_interval_s: float = 1.0
     heartbeat_interval_s: float = 10.0
     exit_timeout_s: float = 2.0
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = Backoff()
     max_flag_set_bytes: int = 16 * 1024 * 1024
 
-    def __post_init__(self) -> None:
-        """Check every setting.
+    def __repr__(self) -> str:
+        return f"<ClientConfig {self.url}>"  # neither the token nor a whole bootstrap
+
+    def checked(self) -> Self:
+        """Return the settings, normalised.
 
         Raises:
             ConfigurationError: names the setting and what was expected.
         """
         _check_url(self.url)
-        object.__setattr__(self, "url", self.url.rstrip("/"))
         _check_token(self.token)
         _check_name("service", self.service)
         _check_name("service_version", self.service_version)
@@ -76,11 +78,15 @@ class ClientConfig:
         if self.cache_dir is not None:
             _check_path("cache_dir", self.cache_dir, 'a path, "auto" or None')
         if self.instance is not None and not (
-            isinstance(self.instance, str) and _INSTANCE.fullmatch(self.instance)
+            isinstance(self.instance, str) and re.fullmatch(_INSTANCE, self.instance)
         ):
             raise ConfigurationError("instance: expected 1 to 64 of letters, digits and _.:-")
         if not isinstance(self.backoff, Backoff):
             raise ConfigurationError("backoff: expected a flagd_sdk.Backoff")
+        for name, value in self.backoff._asdict().items():
+            _check_positive(f"backoff.{name}", value)
+        if not self.backoff.floor_s <= self.backoff.first_s <= self.backoff.cap_s:
+            raise ConfigurationError("backoff: expected floor_s <= first_s <= cap_s")
         for name in (
             "connect_timeout_s",
             "request_timeout_s",
@@ -92,29 +98,23 @@ class ClientConfig:
             "max_flag_set_bytes",
         ):
             _check_positive(name, getattr(self, name))
+        return self._replace(url=self.url.rstrip("/"))
 
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine, where no proxy stands between."""
-        return bool(_LOOPBACK.fullmatch(urlsplit(self.url).hostname or ""))
+        match = re.fullmatch(_URL, self.url)
+        return match is not None and bool(re.fullmatch(_LOOPBACK, match["host"].lower()))
 
 
 def _check_url(url: object) -> None:
-    expected = "expected http:// or https:// and a host, such as https://flags.example.com"
-    if not isinstance(url, str):
-        raise ConfigurationError(f"url: {expected}")
-    try:
-        parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_usable = False
-    # The address is not repeated in the message, as it might hold credentials.
-    if not is_usable or not url.isprintable() or " " in url:
-        raise ConfigurationError(f"url: {expected}")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("url: expected no credentials in it; the token is a setting")
-    if parts.query or parts.fragment:
-        raise ConfigurationError("url: expected neither a query nor a fragment")
+    match = re.fullmatch(_URL, url) if isinstance(url, str) else None
+    if match is None or not 0 < int(match["port"] or 80) < 65_536:
+        # The address is not repeated in the message, as it might hold credentials.
+        raise ConfigurationError(
+            "url: expected http:// or https://, a host and perhaps a port and a path, without"
+            " credentials, query or fragment; such as https://flags.example.com"
+        )
 
 
 def _check_token(token: object) -> None:
@@ -146,7 +146,7 @@ def _check_path(name: str, value: object, expected: str) -> None:
         raise ConfigurationError(f"{name}: expected {expected}")
 
 
-def _check_positive(name: str, value: object) -> None:
+def _check_positive(name: str, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not isfinite(value) or value <= 0:
         raise ConfigurationError(f"{name}: expected a number above 0")

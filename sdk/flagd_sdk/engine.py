@@ -30,6 +30,7 @@ class Engine:
 
     Attributes:
         is_dormant: the threads are to be started at the next use.
+        error_samples: whether messages of errors may be reported.
         exit_timeout_s: what the interpreter's exit may wait.
     """
 
@@ -41,6 +42,7 @@ class Engine:
         """
         self.is_dormant = True
         self.exit_timeout_s = config.exit_timeout_s
+        self.error_samples = config.error_samples
         self.notices = Notices(time.monotonic)
         self.state = FlagState(self.notices)
         self._config = config
@@ -60,9 +62,12 @@ class Engine:
             time.monotonic,
             lambda: datetime.now(UTC),
             jitter,
+            self.ensure_started,
             self._keep,
         )
         self.state.on_urgent = self.reporter.hurry
+        # Not a method of its own: a call less in each unit of work.
+        self.record = self.reporter.record
         self.stream = FlagStream(
             self.state,
             self._transport,

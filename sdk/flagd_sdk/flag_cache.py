@@ -6,11 +6,9 @@ whole, never by an older sequence; whatever is wrong with it or with the disk co
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from flagd_sdk.config import AUTO, ClientConfig
 from flagd_sdk.notices import Notices
@@ -34,24 +32,26 @@ class FlagCache:
         self._notices = notices
         self._max_bytes = config.max_flag_set_bytes
         self._is_chosen = config.cache_dir != AUTO
+        self._is_damaged = False
         folder = _folder(config)
-        self.path = None if folder is None else folder / f"{_name(config)}.flags"
+        self.path = None if folder is None else os.path.join(folder, _name(config))
 
     def load(self) -> object | None:
         """Return the document kept, or None where there is none or it is damaged."""
         if self.path is None:
             return None
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb") as file:
                 header = file.readline(_MAX_HEADER_BYTES)
                 body = file.read(self._max_bytes + 1)
             if header != _header(_sequence_of(header), body) or len(body) > self._max_bytes:
-                raise ValueError("its checksum does not match")
+                raise ValueError("it is damaged")
             document: object = json.loads(body)
             return document
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
+            self._is_damaged = True
             self._notices.tell(
                 "cache:load", "The flag set kept in %s is not used: %s", self.path, error
             )
@@ -66,53 +66,56 @@ class FlagCache:
         if self.path is None:
             return True
         try:
-            body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(self.path.with_suffix(".lock")) as has_lock:
+            text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+            body = text.encode("utf-8", "surrogatepass")
+            os.makedirs(os.path.dirname(self.path) or ".", mode=0o700, exist_ok=True)
+            with _locked(f"{self.path}.lock") as has_lock:
                 if not has_lock:
                     return False
-                if self._kept_sequence() <= sequence:
+                if self._is_damaged or _kept_sequence(self.path) <= sequence:
                     _replace(self.path, _header(sequence, body) + body)
+                    self._is_damaged = False
         except (OSError, ValueError) as error:
             # A read-only container is an ordinary place to run in, unless the folder was chosen.
-            self._notices.tell(
+            tell = self._notices.tell if self._is_chosen else self._notices.mention
+            tell(
                 "cache:save",
                 "The flag set can't be kept on disk (%s); a start without the server would begin"
                 " with the bootstrap or the defaults",
                 error,
-                level=logging.WARNING if self._is_chosen else logging.INFO,
             )
         return True
 
-    def _kept_sequence(self) -> int:
-        try:
-            with self.path.open("rb") as file:  # type: ignore[union-attr] # save checked it
-                return _sequence_of(file.readline(_MAX_HEADER_BYTES))
-        except (OSError, ValueError):
-            return -1
 
-
-def _folder(config: ClientConfig) -> Path | None:
+def _folder(config: ClientConfig) -> str | None:
     if config.cache_dir is None:
         return None
     if config.cache_dir != AUTO:
-        return Path(config.cache_dir)
+        return os.fspath(config.cache_dir)
     # Never a folder that all users share: whoever can write the file decides about the flags.
     base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "flagd-release"
-    except RuntimeError:  # no home
-        return None
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "flagd-release") if os.path.isabs(base) else None
 
 
 def _name(config: ClientConfig) -> str:
     """Name the file by server and environment: the token without its secret tells the latter."""
     public = config.token.rpartition("_")[0] or config.token
-    return hashlib.sha256(f"{config.url}\n{public}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{config.url}\n{public}".encode()).hexdigest()[:32] + ".flags"
 
 
 def _header(sequence: int, body: bytes) -> bytes:
-    return f"{_FORMAT} {sequence} {hashlib.sha256(body).hexdigest()}\n".encode()
+    checksum = hashlib.sha256(b"%d\n%b" % (sequence, body)).hexdigest()
+    return f"{_FORMAT} {sequence} {checksum}\n".encode()
+
+
+def _kept_sequence(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            return _sequence_of(file.readline(_MAX_HEADER_BYTES))
+    except (OSError, ValueError):
+        return -1
 
 
 def _sequence_of(header: bytes) -> int:
@@ -123,7 +126,7 @@ def _sequence_of(header: bytes) -> int:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
+def _locked(path: str) -> Iterator[bool]:
     """Hold the lock between processes, if it can be had at once."""
     if fcntl is None:
         yield True
@@ -140,10 +143,10 @@ def _locked(path: Path) -> Iterator[bool]:
         os.close(descriptor)  # releases it
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: str, content: bytes) -> None:
     """Write a file that is either the old one or the new one, even after a crash."""
     # The lock is held, so the name is this process's own; what a crash left is overwritten.
-    draft = path.with_suffix(".new")
+    draft = f"{path}.new"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

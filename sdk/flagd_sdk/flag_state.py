@@ -3,12 +3,10 @@
 Readers take `FlagState.flag_set` without a lock. Only the stream thread applies changes.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from flagd_sdk.core.evaluator import EMPTY_FLAG_SET, FlagSet
 from flagd_sdk.core.parsing import parse_flag_set
@@ -25,8 +23,7 @@ class ClientStatus(StrEnum):
     ERROR = "ERROR"  # nothing is known, and the server refuses the token
 
 
-@dataclass(frozen=True, slots=True)
-class FlagsChanged:
+class FlagsChanged(NamedTuple):
     """Tells a listener which flags changed, and as of which sequence."""
 
     keys: frozenset[str]
@@ -174,7 +171,8 @@ class FlagState:
                 try:
                     listener(event)
                 except Exception:  # the host's code, on our thread
-                    logging.getLogger("flagd_sdk").exception("A change listener raised")
+                    name = getattr(listener, "__qualname__", type(listener).__name__)
+                    self._notices.crash(f"listener:{name}", "The change listener %s raised", name)
 
     def _connected(self) -> None:
         self.status = ClientStatus.READY

@@ -1,10 +1,14 @@
-"""Logs what goes wrong once per cause, and once that it is well again."""
+"""Logs what goes wrong once per cause, and once that it is well again.
 
-import logging
+`logging` is imported with the first message: it is a tenth of what `import flagd_sdk` may cost.
+"""
+
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-logger = logging.getLogger("flagd_sdk")
+if TYPE_CHECKING:
+    from logging import Logger
 
 # The same cause is told again only after this time, so that a server that comes and goes every
 # few seconds does not fill the log.
@@ -24,18 +28,32 @@ class Notices:
         self._told_at: dict[str, float] = {}
         self._standing: set[str] = set()
 
-    def tell(self, cause: str, message: str, *values: object, level: int = logging.WARNING) -> None:
-        """Log, unless the same cause was told lately."""
+    def tell(self, cause: str, message: str, *values: object) -> None:
+        """Log a warning, unless the same cause was told lately."""
+        if self._is_new(cause):
+            _logger().warning(message, *values)
+
+    def mention(self, cause: str, message: str, *values: object) -> None:
+        """Log for information, unless the same cause was told lately."""
+        if self._is_new(cause):
+            _logger().info(message, *values)
+
+    def crash(self, cause: str, message: str, *values: object) -> None:
+        """Log the exception being handled, unless the same cause was told lately."""
+        if self._is_new(cause):
+            _logger().exception(message, *values)
+
+    def _is_new(self, cause: str) -> bool:
         now = self._clock()
         with self._lock:
             told_at = self._told_at.get(cause)
             if told_at is not None and now - told_at < _REPEAT_AFTER_S:
-                return
+                return False
             if told_at is None and len(self._told_at) >= _MAX_CAUSES:
-                return
+                return False
             self._told_at[cause] = now
             self._standing.add(cause.partition(":")[0])
-        logger.log(level, message, *values)
+            return True
 
     def settle(self, area: str, message: str, *values: object) -> None:
         """Log that an area is well again, where a fault of it was told."""
@@ -43,8 +61,14 @@ class Notices:
             if area not in self._standing:
                 return
             self._standing.discard(area)
-        logger.info(message, *values)
+        _logger().info(message, *values)
 
     def after_fork(self) -> None:
         """Replace what another thread may have held in the parent."""
         self._lock = threading.Lock()
+
+
+def _logger() -> "Logger":
+    from logging import getLogger
+
+    return getLogger("flagd_sdk")

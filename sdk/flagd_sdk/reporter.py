@@ -5,15 +5,14 @@ again with the same sequence until the server says that it has it.
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flagd_sdk.config import ClientConfig
-from flagd_sdk.core.model import Resolution
-from flagd_sdk.core.summary import Counts, Failure, Tally
-from flagd_sdk.core.types import ContextMapping
+from flagd_sdk.core.summary import Counts, Tally
 from flagd_sdk.errors import StatusError, TransportError
 from flagd_sdk.notices import Notices
+from flagd_sdk.scope import Scope
 from flagd_sdk.transport import Transport
 
 MAX_QUEUED_SUMMARIES = 60
@@ -42,6 +41,7 @@ class Reporter:
         clock: Callable[[], float],
         now: Callable[[], datetime],
         random: Callable[[], float],
+        wake_up: Callable[[], None] = lambda: None,
         housekeeping: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin with empty counts.
@@ -50,6 +50,7 @@ class Reporter:
             instance: this process's name to the server.
             applied_sequence: of the flag set in use.
             clock: monotonic seconds; `now` is the wall clock, which only labels.
+            wake_up: called while there is no thread, as in a forked child, to have it started.
             housekeeping: called at each step, for what may be slow but must not delay a kill.
         """
         self._transport = transport
@@ -60,6 +61,7 @@ class Reporter:
         self._clock = clock
         self._now = now
         self._random = random
+        self._wake_up = wake_up
         self._housekeeping = housekeeping
         self._reset()
 
@@ -84,26 +86,34 @@ class Reporter:
 
     # --- called by the application's threads -----------------------------------------------
 
-    def record(
-        self,
-        served: Mapping[str, Resolution],
-        context: ContextMapping,
-        unit_key: bytes,
-        duration_us: int,
-        failures: Sequence[Failure],
-        now_s: float,
-    ) -> None:
-        """Count one unit of work; see `Tally.record`."""
-        with self._lock:
-            is_worth_telling = self._tally.record(
-                served, context, unit_key, duration_us, failures, now_s
-            )
-        if is_worth_telling:
-            self.hurry()
+    def record(self, scope: Scope, ended_ns: int) -> None:
+        """Count a unit of work that ended. Never raises."""
+        try:
+            # Twice as fast as `with`, in every unit of work.
+            self._lock.acquire()
+            try:
+                is_worth_telling = self._tally.record(
+                    scope.served,
+                    scope.context,
+                    scope.flag_set.unit_key,
+                    (ended_ns - scope.began_ns) // 1_000,
+                    scope.failures,
+                    ended_ns / 1e9,
+                )
+            finally:
+                self._lock.release()
+            if is_worth_telling:
+                self.hurry()
+            if self._thread is None:
+                self._wake_up()
+        except Exception as error:  # the host's edge: reading the context may run any code
+            self._notices.tell("counting", "A unit of work could not be counted: %r", error)
 
     def unscoped(self, flag: str) -> None:
         """Count an evaluation outside any scope; takes no lock, as `Tally.unscoped` needs none."""
         self._tally.unscoped(flag)
+        if self._thread is None:
+            self._wake_up()
 
     def hurry(self) -> None:
         """Ask for a summary at once. Never blocks."""
@@ -158,7 +168,7 @@ class Reporter:
         try:
             return work()
         except Exception as error:  # the thread's edge: it must outlive any fault of ours
-            self._notices.tell("report:internal", "Reporting failed: %r", error)
+            self._notices.crash("report:internal", "Reporting failed: %r", error)
             return self._config.heartbeat_interval_s
 
     def step(self) -> float:

@@ -5,7 +5,7 @@ The exposure and the outcome of a unit of work are one record, so that they can'
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from time import perf_counter_ns
@@ -16,6 +16,7 @@ from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.model import Resolution, Resolver
 from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS, Failure, error_kind
 from flagd_sdk.core.types import ContextMapping
+from flagd_sdk.flag_state import FlagState
 
 NO_CONTEXT: Final[ContextMapping] = {}
 _MAX_FAILURES = 20  # of one unit of work
@@ -23,19 +24,12 @@ _MAX_FRAMES = 2_000
 
 
 class ScopeOwner(Protocol):
-    """What a scope needs of its client."""
+    """What a scope needs of the client that made it."""
 
-    @property
-    def flag_set(self) -> FlagSet:
-        """The flag set in use now."""
-        ...
+    state: FlagState
+    error_samples: bool
 
-    @property
-    def error_samples(self) -> bool:
-        """Whether messages of errors may be reported."""
-        ...
-
-    def finish(self, scope: "Scope", duration_us: int, now_s: float) -> None:
+    def record(self, scope: "Scope", ended_ns: int) -> None:
         """Count a scope in which something was served. Never raises."""
         ...
 
@@ -53,16 +47,18 @@ class Scope:
         context: what flags are evaluated with; not copied, so it must not change meanwhile.
         served: flag → resolution, each recorded at its first evaluation and handed out again at
             later ones: the memo and the record of exposures in one.
-        owner: the client while the scope is open, else None.
-        resolvers: of the flag set that was in use at the beginning.
+        owner: whose scope it is while it is open, else None.
+        flag_set: in use at the beginning, and `resolvers`, which are its.
+        failures: what went wrong in it so far.
+        began_ns: of `time.perf_counter_ns`.
     """
 
     __slots__ = (
-        "_began_ns",
-        "_client",
-        "_failures",
         "_linked",
+        "_maker",
+        "began_ns",
         "context",
+        "failures",
         "flag_set",
         "outer",
         "owner",
@@ -70,18 +66,18 @@ class Scope:
         "served",
     )
 
-    def __init__(self, client: ScopeOwner, context: ContextMapping | None) -> None:
-        self._client = client
+    def __init__(self, maker: ScopeOwner, context: ContextMapping | None) -> None:
+        self._maker = maker
         self.context = NO_CONTEXT if context is None else context
         self.owner: ScopeOwner | None = None
-        self.served: dict[str, Resolution] | None = None
+        self.began_ns = 0  # never entered
 
+    served: dict[str, Resolution]
     flag_set: FlagSet
     resolvers: Mapping[str, Resolver]
     outer: "Scope | None"
-    _began_ns: int
-    _failures: tuple[Failure, ...]
-    _linked: BaseException | None
+    failures: tuple[Failure, ...]
+    _linked: object  # the error last linked to one flag; set with the first failure
 
     def __enter__(self) -> Self:
         """Begin the unit of work.
@@ -90,19 +86,19 @@ class Scope:
             RuntimeError: it was entered before. Two units of work in one would be counted as one
                 exposure, so this is told where it is written: at its second use, every time.
         """
-        if self.served is not None:
+        if self.began_ns:
             raise RuntimeError("a scope is one unit of work: make a new one with scope()")
-        client = self._client
-        flag_set = client.flag_set
-        self.flag_set = flag_set
+        maker = self._maker
+        self.flag_set = flag_set = maker.state.flag_set
         self.resolvers = flag_set.resolvers
         self.served = {}
-        self.owner = client
-        self._failures = ()
-        self._linked = None
-        self.outer = current_scope.get()
+        self.owner = maker
+        self.failures = ()
+        outer = _current()
+        # Not one that has ended, lest a chain of tasks, each begun in the last, keep them all.
+        self.outer = None if outer is None else _open(outer)
         current_scope.set(self)
-        self._began_ns = perf_counter_ns()
+        self.began_ns = perf_counter_ns()
         return self
 
     def __exit__(
@@ -117,21 +113,21 @@ class Scope:
         end the work from outside and say nothing about the feature.
         """
         ended_ns = perf_counter_ns()
-        client = self.owner
-        if client is None:
+        owner = self.owner
+        if owner is None:
             return
-        if isinstance(error, Exception) and error is not self._linked:
-            self.fail(error)
+        if error is not None:
+            self._fail_with(error)
         self.owner = None
-        if current_scope.get() is self:
-            current_scope.set(self.outer if self.outer is None else _open(self.outer))
+        if _current() is self:
+            outer = self.outer
+            current_scope.set(None if outer is None else _open(outer))
         if self.served:
-            client.finish(self, (ended_ns - self._began_ns) // 1_000, ended_ns / 1e9)
+            owner.record(self, ended_ns)
 
-    @property
-    def failures(self) -> Sequence[Failure]:
-        """What went wrong in it so far."""
-        return self._failures
+    def _fail_with(self, error: BaseException) -> None:
+        if isinstance(error, Exception) and not (self.failures and error is self._linked):
+            self.fail(error)
 
     def fail(self, error: BaseException | int | str, flag: str | None = None) -> None:
         """Mark the unit of work as failed. Never raises; does nothing once it has ended.
@@ -141,15 +137,14 @@ class Scope:
                 word is a kind of error, of which at most 50 a flag are told apart).
             flag: links the failure to this flag alone, instead of to all flags served.
         """
-        if self.owner is None or len(self._failures) >= _MAX_FAILURES:
+        if self.owner is None or len(self.failures) >= _MAX_FAILURES:
             return
         try:
             failure = _failure(error, flag, self.owner.error_samples, self.context)
         except Exception:  # the host's edge: an error's own code may raise
             failure = Failure(error_kind(type(error).__name__), flag=flag)
-        self._failures = (*self._failures, failure)
-        if flag is not None and isinstance(error, BaseException):
-            self._linked = error
+        self._linked = error if flag is not None else None
+        self.failures = (*self.failures, failure)
 
     def abandon(self) -> None:
         """End it without counting anything: in a forked child, as the parent counts it."""
@@ -157,6 +152,7 @@ class Scope:
 
 
 current_scope: Final[ContextVar[Scope | None]] = ContextVar("flagd_scope", default=None)
+_current: Final = current_scope.get  # bound once, as each unit of work looks it up
 
 
 def _open(scope: Scope | None) -> Scope | None:

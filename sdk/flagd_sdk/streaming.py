@@ -87,7 +87,7 @@ class FlagStream:
             try:
                 delay_s = self.step()
             except Exception as error:  # the thread's edge: it must outlive any fault of ours
-                self._notices.tell("stream:internal", "The flag stream failed: %r", error)
+                self._notices.crash("stream:internal", "The flag stream failed: %r", error)
                 delay_s = self._config.backoff.long_delay_s(self._random())
                 self._stream_at = self._poll_at = self._clock() + delay_s
             self._stopping.wait(delay_s)

@@ -9,9 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.errors import ConnectError, StatusError, StreamError, TransportError
@@ -29,8 +27,7 @@ _IMPORT_WAIT_S = 5.0
 _importing = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedFlags:
+class FetchedFlags(NamedTuple):
     """A flag set as text, and the ETag to ask with the next time ("" where there is none)."""
 
     body: bytes
@@ -302,6 +299,9 @@ def _retry_after_s(text: str) -> float | None:
     """Read `Retry-After` (RFC 9110, section 10.2.3), bounded; None where it can't be read."""
     if text.isascii() and text.isdigit():
         return float(min(int(text[:9]), int(_MAX_RETRY_AFTER_S)))
+    # Needed for the form with a date only, and slow to import.
+    from email.utils import parsedate_to_datetime
+
     try:
         wait_s = parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):

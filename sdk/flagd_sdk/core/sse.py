@@ -4,7 +4,7 @@ Follows the WHATWG HTML Standard, section 9.2.6 "Interpreting an event stream", 
 leaves open: a cap on how much one event may make the reader hold.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flagd_sdk.errors import StreamError
 
@@ -12,8 +12,7 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = ("\r", "\n")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """One dispatched event; `id` is the last event id as of this event ("" before the first)."""
 
     event: str

@@ -6,9 +6,8 @@ comparison would be biased: units are dropped by a threshold on their hash, cell
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from cachetools import TTLCache
 
@@ -42,8 +41,8 @@ _MAX_CELLS_FOR_NEW_FLAGS = MAX_CELLS * 9 // 10
 _MAX_BYTES_FOR_NEW_ENTRIES = _MAX_ESTIMATED_BYTES * 9 // 10
 
 _HASH_SPACE = 1 << 64
-_UNFIT_FOR_KIND = re.compile(r"[^A-Za-z0-9_.:-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNFIT_FOR_KIND = r"[^A-Za-z0-9_.:-]"
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+"
 
 
 class Failure(NamedTuple):
@@ -64,12 +63,12 @@ class Failure(NamedTuple):
 
 def error_kind(name: str) -> str:
     """Return the kind of an error: `error:` and a class, a status or a word, fit for the wire."""
-    return f"error:{_UNFIT_FOR_KIND.sub('_', name)}"[:64]
+    return f"error:{re.sub(_UNFIT_FOR_KIND, '_', name)}"[:64]
 
 
 def one_line(text: str, max_characters: int) -> str:
     """Return text fit for a summary: no control character, no lone surrogate, not too long."""
-    cut = _CONTROL.sub(" ", text[: max_characters + 1])[:max_characters]
+    cut = re.sub(_CONTROL, " ", text[: max_characters + 1])[:max_characters]
     return cut.encode("utf-8", "replace").decode()
 
 
@@ -79,38 +78,61 @@ def unit_hash(unit: str, unit_key: bytes) -> str:
     return blake2b(raw, key=unit_key, digest_size=8).hexdigest()
 
 
-class _Cell:
-    __slots__ = ("errors", "exposures", "latency", "resolution", "units")
+# Latency bucket → units of work; their sum is the number of exposures. Where there is no room for
+# another bucket they are counted in this one, which is not reported.
+Durations: TypeAlias = dict[int, int]
+_UNTIMED = -1
 
-    def __init__(self, resolution: Resolution) -> None:
-        self.resolution = resolution
-        self.exposures = 0
+
+class _Failed:
+    """The failed units of work of a cell, and the unit events that they make."""
+
+    __slots__ = ("errors", "units")
+
+    def __init__(self) -> None:
         self.errors = 0
-        self.latency: dict[int, int] = {}
         self.units: dict[str, set[str]] = {}
 
 
-@dataclass(slots=True)
 class _ErrorKind:
-    where: str
-    sample: str
-    count: int = 0
+    __slots__ = ("count", "sample", "where")
+
+    def __init__(self, where: str, sample: str) -> None:
+        self.where = where
+        self.sample = sample
+        self.count = 0
 
 
-@dataclass(slots=True)
+_CellKey: TypeAlias = tuple[str, str | None, str | None, int]
+
+
 class Counts:
     """What was counted between two summaries; `Tally.take` hands it over."""
 
-    # By identity of the resolution, which is made once per flag, rule and variant: no tuple is
-    # built and hashed for an exposure. The cell keeps it alive, so that no id comes twice.
-    cells: dict[int, _Cell] = field(default_factory=dict)
-    flags: set[str] = field(default_factory=set)
-    unscoped: dict[str, int] = field(default_factory=dict)
-    error_kinds: dict[tuple[str, str, str], _ErrorKind] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    pending_units: int = 0
-    threshold: int = _HASH_SPACE
-    estimated_bytes: int = 0
+    __slots__ = (
+        "cells",
+        "dropped",
+        "error_kinds",
+        "estimated_bytes",
+        "failed",
+        "flags",
+        "pending_units",
+        "threshold",
+        "unscoped",
+    )
+
+    def __init__(self) -> None:
+        # By resolution, which is made once per flag, rule and variant and hashed by identity: no
+        # tuple is built and hashed for an exposure.
+        self.cells: dict[Resolution, Durations] = {}
+        self.failed: dict[Resolution, _Failed] = {}
+        self.flags: set[str] = set()
+        self.unscoped: dict[str, int] = {}
+        self.error_kinds: dict[tuple[str, str, str], _ErrorKind] = {}
+        self.dropped: dict[str, int] = {}
+        self.pending_units = 0
+        self.threshold = _HASH_SPACE
+        self.estimated_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self.cells or self.unscoped or self.dropped)
@@ -121,12 +143,17 @@ class Counts:
 
     def document(self) -> dict[str, Any]:
         """Return the counted part of a summary as it goes over the wire."""
-        cells: dict[tuple[str, str | None, str | None, int], _Cell] = {}
-        for cell in self.cells.values():
-            served = cell.resolution
+        # One configuration may have been compiled twice since the last summary.
+        merged: dict[_CellKey, tuple[Durations, _Failed]] = {}
+        for served, durations in self.cells.items():
             key = (served.flag, served.split, served.variant, served.version)
-            # One configuration may have been compiled twice since the last summary.
-            _merge(cells.setdefault(key, _Cell(served)), cell)
+            into, failed = merged.setdefault(key, ({}, _Failed()))
+            for bucket, count in durations.items():
+                into[bucket] = into.get(bucket, 0) + count
+            if more := self.failed.get(served):
+                failed.errors += more.errors
+                for kind, hashes in more.units.items():
+                    failed.units.setdefault(kind, set()).update(hashes)
         return {
             "cells": [
                 {
@@ -134,13 +161,17 @@ class Counts:
                     "split": split,
                     "variant": variant,
                     "config_version": version,
-                    "exposures": cell.exposures,
-                    "errors": cell.errors,
-                    "latency": {str(index): cell.latency[index] for index in sorted(cell.latency)},
+                    "exposures": sum(durations.values()),
+                    "errors": failed.errors,
+                    "latency": {
+                        str(bucket): count
+                        for bucket, count in sorted(durations.items())
+                        if bucket != _UNTIMED
+                    },
                     # Sorted, lest the order tell when each unit came.
-                    "units": {kind: sorted(hashes) for kind, hashes in cell.units.items()},
+                    "units": {kind: sorted(hashes) for kind, hashes in failed.units.items()},
                 }
-                for (flag, split, variant, version), cell in cells.items()
+                for (flag, split, variant, version), (durations, failed) in merged.items()
             ],
             "unscoped": dict(self.unscoped),
             "error_kinds": [
@@ -159,15 +190,6 @@ class Counts:
         }
 
 
-def _merge(into: _Cell, cell: _Cell) -> None:
-    into.exposures += cell.exposures
-    into.errors += cell.errors
-    for index, count in cell.latency.items():
-        into.latency[index] = into.latency.get(index, 0) + count
-    for kind, hashes in cell.units.items():
-        into.units.setdefault(kind, set()).update(hashes)
-
-
 class Tally:
     """Counts units of work. Not thread-safe: the caller holds one lock around each method.
 
@@ -182,7 +204,7 @@ class Tally:
         self._kinds: dict[str, set[str]] = {}
         self._now_s = 0.0
         # (flag, split, config version, kind, hash) of the unit events of the last minute.
-        self._sent: TTLCache[tuple[str, str, int, str, str], None] = TTLCache(
+        self._sent: TTLCache[tuple[str, str | None, int, str, str], None] = TTLCache(
             MAX_SENT_UNITS, RESEND_AFTER_S, timer=lambda: self._now_s
         )
 
@@ -211,24 +233,14 @@ class Tally:
             Whether a unit event of a kind new to its flag appeared, which is worth a summary at
             once. It does not depend on the side: the first event on either says so.
         """
-        bucket = latency_bucket(duration_us)
-        counts = self._counts
-        cells = counts.cells
+        # Short scopes are the ones that would notice the call.
+        bucket = duration_us if 0 <= duration_us < 16 else latency_bucket(duration_us)
+        cells = self._counts.cells
         for resolution in served.values():
-            cell = cells.get(id(resolution))
-            if cell is None:
-                cell = self._open_cell(resolution)
-                if cell is None:
-                    continue
-            cell.exposures += 1
-            latency = cell.latency
-            if bucket in latency:
-                latency[bucket] += 1
-            elif counts.estimated_bytes < _MAX_BYTES_FOR_NEW_ENTRIES:
-                counts.estimated_bytes += _LATENCY_BYTES
-                latency[bucket] = 1
-            else:
-                counts.drop("latencies")
+            try:
+                cells[resolution][bucket] += 1
+            except KeyError:
+                self._open(resolution, bucket)
         if failures:
             return self._record_failures(served, context, unit_key, failures, now_s)
         return False
@@ -260,19 +272,27 @@ class Tally:
         taken, self._counts = self._counts, Counts()
         return taken
 
-    def _open_cell(self, resolution: Resolution) -> _Cell | None:
+    def _open(self, resolution: Resolution, bucket: int) -> None:
+        """Count the first exposure of a cell, or the first in one of its buckets."""
         counts = self._counts
-        max_cells, max_bytes = MAX_CELLS, _MAX_ESTIMATED_BYTES
-        if resolution.flag not in counts.flags:
-            max_cells, max_bytes = _MAX_CELLS_FOR_NEW_FLAGS, _MAX_BYTES_FOR_NEW_ENTRIES
-        if len(counts.cells) >= max_cells or counts.estimated_bytes >= max_bytes:
-            counts.drop("exposures")
-            return None
-        names = (resolution.flag, resolution.split, resolution.variant)
-        counts.estimated_bytes += sum(len(name or "") for name in names) + _CELL_BYTES
-        counts.flags.add(resolution.flag)
-        cell = counts.cells[id(resolution)] = _Cell(resolution)
-        return cell
+        durations = counts.cells.get(resolution)
+        if durations is None:
+            max_cells, max_bytes = MAX_CELLS, _MAX_ESTIMATED_BYTES
+            if resolution.flag not in counts.flags:
+                max_cells, max_bytes = _MAX_CELLS_FOR_NEW_FLAGS, _MAX_BYTES_FOR_NEW_ENTRIES
+            if len(counts.cells) >= max_cells or counts.estimated_bytes >= max_bytes:
+                counts.drop("exposures")
+                return
+            names = (resolution.flag, resolution.split, resolution.variant)
+            counts.estimated_bytes += sum(len(name or "") for name in names) + _CELL_BYTES
+            counts.flags.add(resolution.flag)
+            durations = counts.cells[resolution] = {}
+        if counts.estimated_bytes < _MAX_BYTES_FOR_NEW_ENTRIES:
+            counts.estimated_bytes += _LATENCY_BYTES
+        else:
+            counts.drop("latencies")
+            bucket = _UNTIMED
+        durations[bucket] = durations.get(bucket, 0) + 1
 
     def _record_failures(
         self,
@@ -285,9 +305,8 @@ class Tally:
         self._now_s = max(self._now_s, now_s)
         is_worth_telling = False
         for resolution in served.values():
-            cell = self._counts.cells.get(id(resolution))
-            if cell is None:
-                continue
+            if resolution not in self._counts.cells:
+                continue  # dropped as a whole
             has_failed = False
             for failure in failures:
                 if failure.flag is not None and failure.flag != resolution.flag:
@@ -301,8 +320,9 @@ class Tally:
                 if unit is None:
                     continue
                 is_worth_telling = is_worth_telling or is_new
-                self._add_unit(cell, resolution.split, kind, unit_hash(unit, unit_key))
-            cell.errors += has_failed
+                self._add_unit(resolution, kind, unit_hash(unit, unit_key))
+            if has_failed:
+                self._failed(resolution).errors += 1
         return is_worth_telling
 
     def _known_kind(self, flag: str, kind: str) -> tuple[str, bool]:
@@ -338,16 +358,19 @@ class Tally:
             counts.estimated_bytes += 2 * len(names.encode()) + _ENTRY_BYTES
         entry.count += 1
 
-    def _add_unit(self, cell: _Cell, split: str, kind: str, hashed: str) -> None:
-        counts, served = self._counts, cell.resolution
+    def _failed(self, resolution: Resolution) -> _Failed:
+        return self._counts.failed.setdefault(resolution, _Failed())
+
+    def _add_unit(self, served: Resolution, kind: str, hashed: str) -> None:
+        counts = self._counts
         if int(hashed, 16) >= counts.threshold:
             counts.drop("units")
             return
-        key = (served.flag, split, served.version, kind, hashed)
+        key = (served.flag, served.split, served.version, kind, hashed)
         if key in self._sent:
             return
         self._sent[key] = None
-        cell.units.setdefault(kind, set()).add(hashed)
+        self._failed(served).units.setdefault(kind, set()).add(hashed)
         counts.pending_units += 1
         while counts.pending_units > MAX_PENDING_UNITS:
             self._halve_threshold()
@@ -358,15 +381,14 @@ class Tally:
         counts.threshold //= 2
         limit = f"{counts.threshold:016x}"  # equally long hex text sorts like the number
         kept = 0
-        for cell in counts.cells.values():
-            served = cell.resolution
-            for kind, hashes in cell.units.items():
+        for served, failed in counts.failed.items():
+            for kind, hashes in failed.units.items():
                 for hashed in [hashed for hashed in hashes if hashed >= limit]:
                     hashes.discard(hashed)
                     counts.drop("units")
                     # It was never sent, so nothing may hold it back the next time.
-                    key = (served.flag, str(served.split), served.version, kind, hashed)
+                    key = (served.flag, served.split, served.version, kind, hashed)
                     self._sent.pop(key, None)
                 kept += len(hashes)
-            cell.units = {kind: hashes for kind, hashes in cell.units.items() if hashes}
+            failed.units = {kind: hashes for kind, hashes in failed.units.items() if hashes}
         counts.pending_units = kept
