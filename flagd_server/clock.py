@@ -9,7 +9,7 @@ class Clock(Protocol):
     """Labels records. Durations are measured with a monotonic clock elsewhere."""
 
     def now(self) -> datetime:
-        """Return the present as an aware time in UTC."""
+        """Return the present as an aware time in UTC, to the millisecond: as records keep it."""
         ...
 
     def now_ms(self) -> int:
@@ -21,7 +21,8 @@ class SystemClock:
     """The clock of this machine."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000

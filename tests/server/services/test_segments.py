@@ -3,12 +3,15 @@
 import pytest
 
 from flagd_server.errors import ConflictError, InvalidError, NotFoundError
+from flagd_server.storage.base import Segment
 from tests.server.services.admin_world import FLAG, IN_NL, PRODUCTION, AdminWorld, rule
 
 IN_BE = {"attribute": "country", "op": "in", "values": ["BE"]}
 
 
-def put(world: AdminWorld, key: str, condition: dict[str, object], description: str = ""):
+def put(
+    world: AdminWorld, key: str, condition: dict[str, object], description: str = ""
+) -> Segment:
     return world.segments.put(PRODUCTION, key, condition, description, actor="ann")
 
 

@@ -183,3 +183,44 @@ def test_processes_that_start_together_make_one_schema(path: Path) -> None:
         process.stdin.close()
     assert [process.wait(30) for process in processes] == [0, 0, 0]
     open_storage(str(path)).close()
+
+
+def test_a_full_disk_undoes_the_transaction_and_the_storage_goes_on(
+    storage: SqliteStorage,
+) -> None:
+    with storage.transaction() as tx:
+        fill(tx)
+    pages = storage._writer.execute("PRAGMA page_count").fetchone()[0]
+    storage._writer.execute(f"PRAGMA max_page_count = {pages}")
+    announced = []
+
+    def write_too_much(tx: Transaction) -> None:
+        tx.after_commit(lambda: announced.append(1))
+        tx.set_sequence("production", 99)
+        tx.insert_evidence("ev-1", "production", "checkout", PRODUCTION.created_at, "x" * 100_000)
+
+    with pytest.raises(StorageUnavailableError, match="full"), storage.transaction() as tx:
+        write_too_much(tx)
+    assert announced == []
+    storage._writer.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+    with storage.transaction() as tx:
+        assert tx.environments() == [PRODUCTION]
+        tx.set_sequence("production", 6)
+
+
+def test_a_file_that_another_process_holds_is_unavailable_until_it_lets_go(
+    storage: SqliteStorage, path: Path
+) -> None:
+    storage._writer.execute("PRAGMA busy_timeout = 20")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageUnavailableError, match="locked"), storage.transaction():
+            raise AssertionError("it was begun")
+        with pytest.raises(StorageUnavailableError, match="locked"):
+            storage.check_writable(1.0)
+        with storage.read() as reader:
+            assert reader.environments() == []
+        other.execute("ROLLBACK")
+    storage.check_writable(1.0)
+    with storage.transaction() as tx:
+        fill(tx)
