@@ -20,10 +20,14 @@ def get_flags() -> Response:
     snapshot = services().snapshots.current(caller_environment())
     headers = {"ETag": snapshot.etag, "Cache-Control": _CACHE_CONTROL}
     held = request.headers.get("If-None-Match")
-    # Nearly every request sends back the very tag it was given; parsing is for the others.
-    if held is not None and (held == snapshot.etag or snapshot.etag[1:-1] in request.if_none_match):
+    if held is not None and _is_held(held, snapshot.etag):
         return Response(status=304, headers=headers)
     return Response(snapshot.body, headers=headers, content_type="application/json")
+
+
+def _is_held(held: str, etag: str) -> bool:
+    # Nearly every request sends back the very tag it was given; parsing is for the others.
+    return held == etag or request.if_none_match.contains_weak(etag.strip('"'))
 
 
 @blueprint.post("/telemetry")

@@ -42,7 +42,7 @@ class Exchange:
     """None where it was not read, since it has no end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     method: str
     template: str
@@ -111,16 +111,23 @@ class Contract:
 
     def faults(self, pointer: str, instance: Any) -> list[str]:
         """Return what the schema at the pointer has against the instance."""
+        return [
+            f"{error.json_path}: {error.message[:300]}"
+            for error in self._validator(pointer).iter_errors(instance)
+        ]
+
+    def is_allowed(self, pointer: str, instance: Any) -> bool:
+        """Return whether there are no faults; cheaper, since it ends at the first."""
+        return bool(self._validator(pointer).is_valid(instance))
+
+    def _validator(self, pointer: str) -> Draft202012Validator:
         if pointer not in self._validators:
             self._validators[pointer] = Draft202012Validator(
                 {"$ref": f"{_URI}#{pointer}"},
                 registry=self._registry,
                 format_checker=Draft202012Validator.FORMAT_CHECKER,
             )
-        return [
-            f"{error.json_path}: {error.message[:300]}"
-            for error in self._validators[pointer].iter_errors(instance)
-        ]
+        return self._validators[pointer]
 
     def resolve(self, node: Any, pointer: str) -> tuple[Any, str]:
         """Follow references; return what is there, and where."""

@@ -86,9 +86,9 @@ def test_no_object_of_a_schema_is_open_by_accident() -> None:
 
     def walk(node: Any, path: str) -> None:
         if isinstance(node, dict):
-            if "properties" in node and node.get("type") == "object":
-                if node.get("additionalProperties") is not False:
-                    open_objects.append(path)
+            names_its_fields = "properties" in node and node.get("type") == "object"
+            if names_its_fields and node.get("additionalProperties") is not False:
+                open_objects.append(path)
             for key, value in node.items():
                 walk(value, f"{path}/{key}")
         elif isinstance(node, list):
@@ -100,28 +100,29 @@ def test_no_object_of_a_schema_is_open_by_accident() -> None:
     assert open_objects == []
 
 
+ENVIRONMENT: dict[str, Any] = {
+    "key": "preview",
+    "name": "Preview",
+    "sequence": 1763925277123,
+    "created_at": "2026-11-23T19:14:37.123Z",
+}
+GOOD = Exchange(
+    method="post",
+    path="/api/v1/environments",
+    query="",
+    request_headers={},
+    request_body=b'{"key": "preview"}',
+    status=201,
+    headers={"content-type": "application/json"},
+    body=json.dumps(ENVIRONMENT).encode(),
+)
+
+
 class TestChecker:
     """The checker itself: an exchange it should pass, and breaches of each kind."""
 
-    ENVIRONMENT: dict[str, Any] = {
-        "key": "preview",
-        "name": "Preview",
-        "sequence": 1763925277123,
-        "created_at": "2026-11-23T19:14:37.123Z",
-    }
-    GOOD = Exchange(
-        method="post",
-        path="/api/v1/environments",
-        query="",
-        request_headers={},
-        request_body=b'{"key": "preview"}',
-        status=201,
-        headers={"content-type": "application/json"},
-        body=json.dumps(ENVIRONMENT).encode(),
-    )
-
     def test_passes_what_the_contract_says(self) -> None:
-        contract().check(self.GOOD)
+        contract().check(GOOD)
 
     @pytest.mark.parametrize(
         "change",
@@ -142,7 +143,7 @@ class TestChecker:
     )
     def test_refuses_a_breach(self, change: dict[str, Any]) -> None:
         with pytest.raises(ContractError):
-            contract().check(replace(self.GOOD, **change))
+            contract().check(replace(GOOD, **change))
 
     def test_refuses_a_problem_without_what_its_status_promises(self) -> None:
         problem = {
@@ -167,6 +168,6 @@ class TestChecker:
 
     def test_misses_a_header_that_has_to_be_there(self) -> None:
         document = {**DOCUMENT}
-        answer = replace(self.GOOD, method="delete", status=405, body=b"{}")
+        answer = replace(GOOD, method="delete", status=405, body=b"{}")
         with pytest.raises(ContractError, match="Allow"):
             Contract(document).check(answer)

@@ -1,0 +1,134 @@
+"""Every field of every body, spoiled in every way: refused, named, and nothing changed.
+
+The bodies are the examples of the contract, in a database where each of them succeeds. What a
+spoiled body is, the contract's schema says, so that no mutation has to be classified by hand.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.openapi_contract import Operation, contract
+from tests.server.api.client import Api
+from tests.server.api.conftest import PRODUCTION
+from tests.server.api.mutations import Mutation, mutations
+
+WITH_BODY = [item for item in contract().operations if "requestBody" in item.definition]
+# Larger bodies are refused whole, before anyone looks at a field.
+READABLE_BYTES = 1 << 20
+
+
+@pytest.fixture
+def prepared(admin: Api, checkout: str) -> str:
+    """What the examples refer to; returns the id of the kill that stands in staging."""
+    variants = {"on": True, "off": False}
+    admin.post("/api/v1/flags", {"key": "new-cart", "type": "boolean", "variants": variants})
+    beta = {"attribute": "plan", "op": "in", "values": ["beta"]}
+    admin.put("/api/v1/environments/production/segments/beta", {"condition": beta})
+    staging = PRODUCTION.replace("production", "staging")
+    killed = admin.post(f"{staging}/kill", {"reason": "smoke"})
+    return str(killed.json["kill"]["id"])
+
+
+@pytest.fixture
+def changes(database: Path) -> Iterator["Changes"]:
+    with closing(sqlite3.connect(database)) as connection:
+        yield Changes(connection)
+
+
+class Changes:
+    """Sees every commit of others, whatever it is in."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def dump(self) -> list[str]:
+        return list(self._connection.iterdump())
+
+
+def _prepared_operation(operation: Operation, kill_id: str) -> tuple[str, dict[str, Any], Any]:
+    """Return (path, options, body) with which the operation succeeds."""
+    path, body = operation.path(), deepcopy(operation.body_example)
+    needs_version = any(
+        parameter["name"] == "If-Match" and parameter["required"]
+        for parameter in operation.parameters
+    )
+    if operation.name == "restore_flag":
+        path = path.replace("production", "staging")
+        body["kill"] = kill_id
+    return path, {"if_match": 2} if needs_version else {}, body
+
+
+@cache
+def _sorted_out(operation: Operation) -> tuple[list[Mutation], list[Mutation]]:
+    """Return the mutations of the example that the contract forbids, and those it allows."""
+    spoiled: list[Mutation] = []
+    allowed: list[Mutation] = []
+    for mutation in mutations(operation.body_example):
+        is_allowed = contract().is_allowed(operation.body_pointer, mutation.body)
+        (allowed if is_allowed else spoiled).append(mutation)
+    return spoiled, allowed
+
+
+@pytest.mark.parametrize("operation", WITH_BODY, ids=lambda operation: operation.name)
+def test_a_spoiled_field_is_named_and_changes_nothing(
+    admin: Api, sdk: Api, prepared: str, changes: Changes, operation: Operation
+) -> None:
+    api = sdk if operation.scopes == {"sdk"} else admin
+    path, options, body = _prepared_operation(operation, prepared)
+    before, version = changes.dump(), changes.version()
+    spoiled, _ = _sorted_out(operation)
+    assert len(spoiled) > 20
+    for mutation in spoiled:
+        answer = api.request(
+            operation.method.upper(), path, raw=json.dumps(mutation.body).encode(), **options
+        )
+        _assert_refused(answer.status_code, answer.json, mutation)
+        assert changes.version() == version, f"{mutation.what} at {mutation.field} was written"
+    assert changes.dump() == before
+    # Only now is it sure that the refusals were for the field, and not for all else.
+    good = api.request(operation.method.upper(), path, body, **options)
+    assert good.status_code in (200, 201), good.json
+
+
+def _assert_refused(status: int, problem: dict[str, Any], mutation: Mutation) -> None:
+    what = f"{mutation.what} at {mutation.field}: {status} {problem}"
+    if len(json.dumps(mutation.body)) > READABLE_BYTES:
+        assert status == 413, what
+        return
+    assert status == 422, what
+    named = [fault["field"] for fault in problem["errors"]]
+    assert any(_is_at(mutation, field) for field in named), what
+    assert all(fault["message"] for fault in problem["errors"])
+
+
+def _is_at(mutation: Mutation, field: str) -> bool:
+    # A condition without its telling field is none at all: the fault is then the condition's.
+    # What replaces a whole object is at fault in each field that it lacks.
+    within = (f"{mutation.field}.", f"{mutation.field}[")
+    return not mutation.at or field in (mutation.field, mutation.parent) or field.startswith(within)
+
+
+@pytest.mark.parametrize("operation", WITH_BODY, ids=lambda operation: operation.name)
+def test_what_the_contract_allows_is_never_a_mistake_of_the_server(
+    admin: Api, sdk: Api, prepared: str, operation: Operation
+) -> None:
+    """A change that the schema allows may be refused for its meaning; it may not fail."""
+    api = sdk if operation.scopes == {"sdk"} else admin
+    path, options, _ = _prepared_operation(operation, prepared)
+    _, allowed = _sorted_out(operation)
+    for mutation in allowed:
+        if options:
+            options = {"if_match": admin.get(path.removesuffix("/rollback")).json["version"]}
+        answer = api.request(operation.method.upper(), path, mutation.body, **options)
+        assert answer.status_code in (200, 201, 404, 409, 422), f"{mutation.what} {mutation.field}"

@@ -1,0 +1,164 @@
+"""What SDKs read and report."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from flagd_sdk.core.parsing import parse_flag_set
+from flagd_server.domain.telemetry import MAX_CELLS, MAX_COUNT, MAX_LATENCY_BUCKET
+from tests.contract.openapi_contract import contract
+from tests.server.api.client import Api
+from tests.server.api.conftest import CHECKOUT, PRODUCTION
+
+FLAGS = "/sdk/v1/flags"
+TELEMETRY = "/sdk/v1/telemetry"
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    """The contract's example: 95 exposures of new-checkout, of which one failed."""
+    operations = {operation.name: operation for operation in contract().operations}
+    example: dict[str, Any] = deepcopy(operations["report_telemetry"].body_example)
+    return example
+
+
+class TestFlags:
+    def test_are_what_the_sdk_can_read(self, sdk: Api, checkout: str) -> None:
+        flags = parse_flag_set(sdk.get(FLAGS).json)
+        assert flags.environment == "production"
+        assert flags.faults == {}
+        assert flags.resolve(checkout, {"targetingKey": "u-1"}).value in (True, False)
+
+    def test_are_not_sent_to_who_has_them(self, sdk: Api, admin: Api, checkout: str) -> None:
+        etag = sdk.get(FLAGS).headers["ETag"]
+        same = sdk.get(FLAGS, headers={"If-None-Match": etag})
+        assert (same.status_code, same.data) == (304, b"")
+        assert same.headers["ETag"] == etag
+        admin.post(f"{PRODUCTION}/kill", {"reason": "smoke"})
+        assert sdk.get(FLAGS, headers={"If-None-Match": etag}).status_code == 200
+
+    @pytest.mark.parametrize("form", ["W/{0}", '"x", {0}', "*", '{0} , W/"y"'])
+    def test_are_compared_as_http_says(self, sdk: Api, form: str) -> None:
+        etag = sdk.get(FLAGS).headers["ETag"]
+        assert sdk.get(FLAGS, headers={"If-None-Match": form.format(etag)}).status_code == 304
+
+    @pytest.mark.parametrize("held", ['"production-1"', "garbage", '"', ""])
+    def test_are_sent_to_who_has_others(self, sdk: Api, held: str) -> None:
+        assert sdk.get(FLAGS, headers={"If-None-Match": held}).status_code == 200
+
+    def test_archived_ones_are_left_out(self, sdk: Api, admin: Api, checkout: str) -> None:
+        admin.patch(CHECKOUT, {"archived": True})
+        assert checkout not in sdk.get(FLAGS).json["flags"]
+
+    def test_a_parameter_is_refused(self, sdk: Api) -> None:
+        assert sdk.get(f"{FLAGS}?environment=staging").status_code == 422
+
+    def test_a_stream_is_opened(self, sdk: Api) -> None:
+        stream = sdk.get("/sdk/v1/stream", headers={"X-Flagd-Instance": "i-1"})
+        assert stream.status_code == 200
+        assert stream.mimetype == "text/event-stream"
+        assert sdk.get("/sdk/v1/stream", headers={"X-Flagd-Instance": "i 1"}).status_code == 400
+
+
+class TestTelemetry:
+    def test_is_counted_once(self, sdk: Api, checkout: str, summary: dict[str, Any]) -> None:
+        first = sdk.post(TELEMETRY, summary).json
+        assert (first["accepted"], first["duplicate"], first["refused"]) == (1, False, [])
+        again = sdk.post(TELEMETRY, summary).json
+        assert (again["accepted"], again["duplicate"]) == (0, True)
+
+    def test_an_unknown_cell_is_refused_by_itself(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        for change in ({"flag": "nothing"}, {"config_version": 99}, {"split": "gone"}):
+            summary["cells"].append({**summary["cells"][0], **change})
+        answer = sdk.post(TELEMETRY, summary).json
+        assert answer["accepted"] == 1
+        fields = [fault["field"].partition(".")[0] for fault in answer["refused"]]
+        assert fields == ["cells[1]", "cells[2]", "cells[3]"]
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("errors", 96),
+            ("errors", -1),
+            ("exposures", MAX_COUNT + 1),
+            ("exposures", True),
+            ("exposures", 1.5),
+            ("config_version", 0),
+            ("split", ""),
+            ("latency", {str(MAX_LATENCY_BUCKET + 1): 1}),
+            ("latency", {"01": 1}),
+            ("latency", {"-1": 1}),
+            ("latency", {"3": -1}),
+            ("units", {"error:Ké": []}),
+            ("units", {"error:E": ["9F86D081884C7D65"]}),
+            ("units", {"error:E": ["9f86"]}),
+            ("units", {"error:E": "9f86d081884c7d65"}),
+            ("units", {f"error:{n}": [] for n in range(65)}),
+        ],
+    )
+    def test_a_cell_that_can_not_be_is_named(
+        self, sdk: Api, checkout: str, summary: dict[str, Any], field: str, value: object
+    ) -> None:
+        summary["cells"][0][field] = value
+        refused = sdk.post(TELEMETRY, summary)
+        assert refused.status_code == 422
+        named = [fault["field"] for fault in refused.json["errors"]]
+        assert all(name.startswith(f"cells[0].{field}") for name in named)
+        summary["cells"] = []
+        assert sdk.post(TELEMETRY, summary).json["duplicate"] is False, "it was not counted"
+
+    def test_too_many_cells_are_refused(self, sdk: Api, summary: dict[str, Any]) -> None:
+        summary["cells"] *= MAX_CELLS + 1
+        refused = sdk.post(TELEMETRY, summary)
+        assert [fault["field"] for fault in refused.json["errors"]] == ["cells"]
+
+    def test_a_kill_by_an_sdk_has_no_meaning_yet(self, sdk: Api, summary: dict[str, Any]) -> None:
+        summary["local_kills"] = [{"flag": "new-checkout"}]
+        refused = sdk.post(TELEMETRY, summary)
+        assert [fault["field"] for fault in refused.json["errors"]] == ["local_kills"]
+
+    def test_a_large_summary_is_taken(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        hashes = [f"{number:016x}" for number in range(10_000)]
+        units = {f"error:E{kind}": hashes for kind in range(4)}
+        summary["cells"][0] |= {"units": units, "exposures": 50_000, "errors": 40_000}
+        assert 700_000 < len(json.dumps(summary)) < 1 << 20
+        assert sdk.post(TELEMETRY, summary).json["accepted"] == 1
+
+
+class TestEvidence:
+    def test_shows_the_life_that_runs(
+        self, sdk: Api, admin: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        sdk.post(TELEMETRY, summary)
+        evidence = admin.get(f"{PRODUCTION}/evidence").json
+        assert evidence["reports"] == []
+        assert evidence["running"]["configuration_version"] == 2
+        assert evidence["running"]["comparisons"][0]["treatment"]["exposures"] == 95
+
+    def test_a_kill_by_the_guard_is_explained(
+        self, sdk: Api, admin: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        on = summary["cells"][0]
+        hashes = [f"{number:016x}" for number in range(1, 41)]
+        on |= {"exposures": 250, "errors": 40, "latency": {}, "units": {"error:KeyError": hashes}}
+        off = {**on, "variant": "off", "exposures": 750, "errors": 0, "units": {}}
+        summary["cells"] = [on, off]
+        assert sdk.post(TELEMETRY, summary).json["accepted"] == 2
+        kill = admin.get(PRODUCTION).json["kill"]
+        assert kill["source"] == "guard"
+        listed = admin.get(f"{PRODUCTION}/evidence").json
+        assert listed["running"] is None
+        assert [report["id"] for report in listed["reports"]] == [kill["evidence"]]
+        assert listed["reports"][0]["decision"]["kill"] is True
+        report = admin.get(f"{PRODUCTION}/evidence/{kill['evidence']}").json
+        assert report["kill"] == kill
+        assert report["comparisons"][0]["treatment"]["failing_units"] == 40
+
+    def test_a_report_belongs_to_its_flag(self, admin: Api, checkout: str) -> None:
+        assert admin.get(f"{PRODUCTION}/evidence/ev-0").status_code == 404
