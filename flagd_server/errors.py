@@ -1,15 +1,15 @@
 """Everything the server raises on purpose. None of it knows of HTTP.
 
-    ServerError
-    ├─ SettingsError              the environment variables can't be used; at start-up
-    ├─ StorageError               the storage was misused
-    │  ├─ StorageUnavailableError   it can't be read or written now; the cause is chained
-    │  └─ SchemaError               the file is of another kind, or of a newer version of the server
-    └─ ServiceError               what was asked for can't be done; nothing was changed
-       ├─ NotFoundError
-       ├─ ConflictError             the present state does not allow it
-       ├─ VersionConflictError      the caller has not seen the newest version
-       └─ InvalidError              the content is wrong; every fault is named
+ServerError
+├─ SettingsError              the environment variables can't be used; at start-up
+├─ StorageError               the storage was misused
+│  ├─ StorageUnavailableError   it can't be read or written now; the cause is chained
+│  └─ SchemaError               the file is of another kind, or of a newer version of the server
+└─ ServiceError               what was asked for can't be done; nothing was changed
+   ├─ NotFoundError
+   ├─ ConflictError             the present state does not allow it
+   ├─ VersionConflictError      the caller has not seen the newest version
+   └─ InvalidError              the content is wrong; every fault is named
 """
 
 from collections.abc import Iterable
