@@ -69,7 +69,8 @@ def create_app(settings: Settings, *, clock: Clock | None = None) -> Flask:
         StorageError: the database can't be opened.
     """
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # One byte more than a body may have: see `read_body`.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # Variants and weights are shown in the order their author wrote them.
     app.json.sort_keys = False  # type: ignore[attr-defined]

@@ -90,6 +90,10 @@ def bad_header(name: str, message: str) -> Problem:
     return Problem("bad-request", f"{name} {message}", {"errors": faults})
 
 
+def body_too_large() -> Problem:
+    return Problem("body-too-large", f"a body may have at most {MAX_BODY_BYTES} bytes")
+
+
 def _unavailable(_: errors.StorageUnavailableError) -> Problem:
     return Problem(
         "unavailable",
@@ -127,7 +131,7 @@ def _of_http(error: HTTPException) -> Problem | None:
         detail = f"this path takes {allowed or 'other methods'}"
         return Problem("method-not-allowed", detail, headers={"Allow": allowed})
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Problem("body-too-large", f"a body may have at most {MAX_BODY_BYTES} bytes")
+        return body_too_large()
     if error.code is not None and HTTPStatus.BAD_REQUEST <= error.code < 500:
         return Problem("bad-request", "the request is malformed or was cut off")
     return None

@@ -6,8 +6,14 @@ from typing import TypeVar
 from flask import request
 from pydantic import TypeAdapter, ValidationError
 
-from flagd_server.api.json_body import parse_json
-from flagd_server.api.problems import Problem, ProblemError, bad_header, invalid
+from flagd_server.api.json_body import MAX_BODY_BYTES, parse_json
+from flagd_server.api.problems import (
+    Problem,
+    ProblemError,
+    bad_header,
+    body_too_large,
+    invalid,
+)
 from flagd_server.api.schemas.base import Document, Key
 from flagd_server.api.schemas.faults import faults_of
 from flagd_server.api.schemas.queries import Query
@@ -21,15 +27,15 @@ _KEY: TypeAdapter[str] = TypeAdapter(Key)
 
 
 def read_body(model: type[_D]) -> _D:
-    """Return the JSON body, held to the model.
-
-    The size is bounded by the application's `MAX_CONTENT_LENGTH`, also where the client announced
-    none: Werkzeug stops reading there.
-    """
+    """Return the JSON body, held to the model."""
     _check_media_type()
-    document = parse_json(request.get_data(cache=False))
+    # Where the client announced no length, Werkzeug stops at `MAX_CONTENT_LENGTH` without a word,
+    # so the application sets that one byte past the limit.
+    body = request.get_data(cache=False)
+    if len(body) > MAX_BODY_BYTES:
+        raise ProblemError(body_too_large())
     try:
-        return model.model_validate(document)
+        return model.model_validate(parse_json(body))
     except ValidationError as error:
         raise ProblemError(invalid(faults_of(error))) from None
 
