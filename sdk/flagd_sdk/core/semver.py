@@ -28,19 +28,25 @@ def version_key(text: str) -> VersionKey | None:
 
     Build metadata is left out: it has no part in precedence (item 10).
     """
+    parts = text.split(".")
+    if len(parts) == 3 and text.isascii():
+        # Plain releases are nearly all that is asked about, and this is three times as fast.
+        major, minor, patch = parts
+        if (
+            major.isdigit()
+            and minor.isdigit()
+            and patch.isdigit()
+            and (major[0] != "0" or major == "0")
+            and (minor[0] != "0" or minor == "0")
+            and (patch[0] != "0" or patch == "0")
+        ):
+            return len(major), major, len(minor), minor, len(patch), patch, _RELEASE
     match = re.fullmatch(_VERSION, text)
     if match is None:
         return None
     major, minor, patch, labels = match.groups()
-    return (
-        len(major),
-        major,
-        len(minor),
-        minor,
-        len(patch),
-        patch,
-        _RELEASE if labels is None else tuple(map(_label_key, labels.split("."))),
-    )
+    precedence = _RELEASE if labels is None else tuple(map(_label_key, labels.split(".")))
+    return len(major), major, len(minor), minor, len(patch), patch, precedence
 
 
 def _label_key(label: str) -> tuple[int, int, str]:

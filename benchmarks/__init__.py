@@ -1,0 +1,1 @@
+"""Benchmarks against floors measured in the same run; see `python -m benchmarks --help`."""

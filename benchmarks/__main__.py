@@ -1,0 +1,59 @@
+"""Runs benchmarks by name and prints each figure with its goal beside it.
+
+python -m benchmarks evaluation
+python -m benchmarks all --write benchmarks/RESULTS.md
+"""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks._harness import Row, markdown_table, print_table, rows_as_json
+
+# Each is a module with `run(small: bool) -> list[Row]`.
+BENCHMARKS = ("evaluation", "propagation", "guard")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; return 1 where a goal was missed."""
+    options = _parser().parse_args(arguments)
+    names = BENCHMARKS if options.name == "all" else (options.name,)
+    rows: list[Row] = []
+    sections = []
+    for name in names:
+        module = import_module(f"benchmarks.{name}")
+        found: list[Row] = module.run(options.small)
+        print_table(name, found)
+        sections.append(f"## {name}\n\n{module.__doc__}\n{markdown_table(found)}")
+        rows += found
+    if options.write is not None:
+        options.write.write_text("\n".join([_head(options.small), *sections]), encoding="utf-8")
+    if options.json:
+        print(rows_as_json(rows))
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=(*BENCHMARKS, "all"))
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON, last")
+    parser.add_argument("--small", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write a markdown report")
+    return parser
+
+
+def _head(small: bool) -> str:
+    date = datetime.now(UTC).date().isoformat()
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    size = ", small run" if small else ""
+    return f"# Benchmarks\n\n{date}, {machine}, {python}{size}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,357 @@
+"""What a flag costs the application that asks for it, against functions written by hand.
+
+The floor of a boolean flag is one function with one murmur3 hash, one dict look-up and one
+comparison; that of the flag with rules is the same decisions written out. Every call is answered
+by a real evaluation: in a scope each flag is asked for once, as the scope remembers what it served.
+The client is a real one with its threads running, on a transport in memory.
+
+"In a scope" times the calls alone, each of which records an exposure; what counting them at the
+end of the scope costs is in the two rows about whole scopes.
+"""
+
+import gc
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from mmh3 import hash as murmur3
+
+import flagd_sdk
+from benchmarks._harness import Row, at_least, at_most, informs, interleaved, ratio
+from flagd_sdk.client import FlagClient
+from flagd_sdk.core.parsing import parse_flag_set
+from flagd_sdk.errors import ConnectError
+from flagd_sdk.transport import FetchedFlags, Stream
+
+FLAGS = 100  # in a scope
+SET_SIZE = 1000
+
+# --- the flags ---------------------------------------------------------------------------------
+
+COUNTRIES = ("NL", "BE", "LU", "DE", "FR")
+
+
+def _split(key: str, *allocation: tuple[int, str]) -> dict[str, Any]:
+    pieces = [list(piece) for piece in allocation]
+    return {"split": {"bucket_by": "targetingKey", "salt": key, "allocation": pieces}}
+
+
+def boolean_flag(key: str) -> dict[str, Any]:
+    """A boolean that is on for 25 % of the users."""
+    return {
+        "key": key,
+        "type": "boolean",
+        "version": 7,
+        "enabled": True,
+        "variants": {"on": True, "off": False},
+        "off_variant": "off",
+        "rules": [],
+        "default_serve": _split(key, (25_000, "on"), (100_000, "off")),
+        "kill": None,
+    }
+
+
+def rules_flag(key: str) -> dict[str, Any]:
+    """Four variants behind three rules: a country in five; plan and version; an e-mail suffix."""
+    pro = [
+        {"attribute": "plan", "op": "in", "values": ["pro"]},
+        {"attribute": "version", "op": "semver_gte", "values": ["2.3.0"]},
+    ]
+    staff = {"attribute": "email", "op": "ends_with", "values": ["@example.com"]}
+    country = {"attribute": "country", "op": "in", "values": list(COUNTRIES)}
+    split = _split(key, (10_000, "blue"), (20_000, "green"), (50_000, "red"), (100_000, "grey"))
+    return {
+        "key": key,
+        "type": "string",
+        "version": 3,
+        "enabled": True,
+        "variants": {"blue": "blue", "green": "green", "red": "red", "grey": "grey"},
+        "off_variant": "grey",
+        "rules": [
+            {"id": "country", "condition": country, "serve": {"variant": "blue"}},
+            {"id": "pro", "condition": {"all": pro}, "serve": {"variant": "green"}},
+            {"id": "staff", "condition": staff, "serve": {"variant": "red"}},
+        ],
+        "default_serve": split,
+        "kill": None,
+    }
+
+
+def flag_set_document(flags: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "environment": "production",
+        "sequence": 1,
+        "unit_key": "00112233445566778899aabbccddeeff",
+        "flags": {flag["key"]: flag for flag in flags},
+        "segments": {},
+    }
+
+
+def mixed_document() -> dict[str, Any]:
+    """A thousand flags: three plain percentage splits to each one with three rules."""
+    flags = [
+        rules_flag(f"flag-{index}") if index % 4 == 3 else boolean_flag(f"flag-{index}")
+        for index in range(SET_SIZE)
+    ]
+    return flag_set_document(flags)
+
+
+def users(count: int) -> list[dict[str, object]]:
+    """Users of whom a third meet a rule, spread over all three, and the others none."""
+    draw = random.Random(20260601)
+    return [
+        {
+            "targetingKey": f"user-{draw.randrange(10**9)}",
+            "country": draw.choice((*COUNTRIES[:1], "US", "GB", "IT", "ES", "PT")),
+            "plan": draw.choice(("free", "free", "pro")),
+            "version": draw.choice(("1.9.12", "2.2.40", "2.3.0", "2.10.1")),
+            "email": f"u{draw.randrange(10**6)}@{draw.choice(('example.com', *['mail.org'] * 9))}",
+        }
+        for _ in range(count)
+    ]
+
+
+# --- the floors --------------------------------------------------------------------------------
+
+THRESHOLD = 25_000 * 2**32 // 100_000
+
+
+def boolean_by_hand(context: Mapping[str, Any]) -> bool:
+    return murmur3("new-checkout:" + context["targetingKey"], 0, False) < THRESHOLD
+
+
+def rules_by_hand(context: Mapping[str, Any]) -> str:
+    if context["country"] in COUNTRIES_BY_HAND:
+        return "blue"
+    if context["plan"] == "pro":
+        major, minor, patch = context["version"].split(".")
+        if (int(major), int(minor), int(patch)) >= (2, 3, 0):
+            return "green"
+    if context["email"].endswith("@example.com"):
+        return "red"
+    bucket = murmur3("rules-0:" + context["targetingKey"], 0, False) * 100_000 >> 32
+    if bucket < 10_000:
+        return "blue"
+    if bucket < 20_000:
+        return "green"
+    if bucket < 50_000:
+        return "red"
+    return "grey"
+
+
+COUNTRIES_BY_HAND = frozenset(COUNTRIES)
+
+# --- the client --------------------------------------------------------------------------------
+
+
+class QuietTransport:
+    """A server that accepts every summary and has nothing to say."""
+
+    def fetch_flags(self, etag: str) -> FetchedFlags | None:
+        raise ConnectError("there is no server")
+
+    def open_stream(self, last_event_id: str, instance: str) -> Stream:
+        raise ConnectError("there is no server")
+
+    def send_summary(self, body: bytes) -> Mapping[str, Any]:
+        return {"accepted": 0, "processes": 1}
+
+    def after_fork(self) -> None:
+        pass
+
+
+@contextmanager
+def _client(flags: list[dict[str, Any]]) -> Iterator[FlagClient]:
+    client = FlagClient(
+        "http://127.0.0.1:9",
+        "none",
+        bootstrap=flag_set_document(flags),
+        cache_dir=None,
+        transport=QuietTransport(),
+    )
+    with client:
+        yield client
+
+
+def _calls(function: Callable[[Any], object], arguments: list[Any]) -> float:
+    began = perf_counter()
+    for argument in arguments:
+        function(argument)
+    return (perf_counter() - began) / len(arguments)
+
+
+# --- the measurements --------------------------------------------------------------------------
+
+
+def _one_flag(rounds: int, repeats: int) -> list[Row]:
+    booleans = [f"flag-{index}" for index in range(FLAGS)]
+    rules = [f"rules-{index}" for index in range(FLAGS)]
+    contexts = users(FLAGS)
+    flags = [boolean_flag(key) for key in booleans] + [rules_flag(key) for key in rules]
+    with _client(flags) as client:
+
+        def in_scopes(ask: Callable[[str], object], keys: list[str]) -> float:
+            spent = 0.0
+            for context in contexts[:repeats]:
+                with client.scope(context):
+                    spent += _calls(ask, keys)
+            return spent / repeats
+
+        def by_hand(function: Callable[[Any], object]) -> float:
+            return sum(_calls(function, contexts) for _ in range(repeats)) / repeats
+
+        def one_flag_scopes() -> float:
+            is_enabled, scope = client.is_enabled, client.scope
+            began = perf_counter()
+            for context in contexts:
+                with scope(context):
+                    is_enabled("flag-0")
+            return (perf_counter() - began) / len(contexts)
+
+        def hundred_flags() -> float:
+            began = perf_counter()
+            for context in contexts[:repeats]:
+                with client.scope(context):
+                    for key in booleans:
+                        client.is_enabled(key)
+            return (perf_counter() - began) / repeats
+
+        times = interleaved(
+            {
+                "floor": lambda: by_hand(boolean_by_hand),
+                "boolean": lambda: in_scopes(client.is_enabled, booleans),
+                "scope": one_flag_scopes,
+                "hundred": hundred_flags,
+                "rules floor": lambda: by_hand(rules_by_hand),
+                "rules": lambda: in_scopes(lambda key: client.value(key, ""), rules),
+                "lambda": lambda: in_scopes(lambda key: key, rules),
+            },
+            rounds,
+        )
+    floor, rules_floor = times["floor"], times["rules floor"]
+    # What the lambda around `value` adds is the benchmark's own.
+    rules_times = [taken - own for taken, own in zip(times["rules"], times["lambda"], strict=True)]
+    return [
+        informs("floor: boolean by hand", median(floor) * 1e9, "ns"),
+        informs("boolean at 25 %, in a scope", median(times["boolean"]) * 1e9, "ns"),
+        at_most("the same / floor", ratio(times["boolean"], floor), "×", 2.5),
+        informs("floor: rules by hand", median(rules_floor) * 1e9, "ns"),
+        informs("four variants, three rules, in a scope", median(rules_times) * 1e9, "ns"),
+        at_most("the same / floor", ratio(rules_times, rules_floor), "×", 3.0),
+        informs("scope opened, one flag, closed", median(times["scope"]) * 1e9, "ns"),
+        at_most("the same / floor", ratio(times["scope"], floor), "×", 12.0),
+        informs("scope opened, 100 flags, closed", median(times["hundred"]) * 1e6, "µs"),
+        at_most("the same / 100 floors", ratio(times["hundred"], floor) / FLAGS, "×", 6.0),
+    ]
+
+
+def _two_threads(rounds: int, repeats: int) -> Row:
+    keys = [f"flag-{index}" for index in range(FLAGS)]
+    contexts = users(repeats * 4)
+    with _client([boolean_flag(key) for key in keys]) as client:
+
+        def work(share: list[dict[str, object]]) -> None:
+            for context in share:
+                with client.scope(context):
+                    for key in keys:
+                        client.is_enabled(key)
+
+        def threads(count: int) -> float:
+            shares = [contexts[index::count] for index in range(count)]
+            workers = [threading.Thread(target=work, args=(share,)) for share in shares]
+            began = perf_counter()
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            return perf_counter() - began
+
+        times = interleaved({"one": lambda: threads(1), "two": lambda: threads(2)}, rounds)
+    return at_least("throughput of two threads / one", ratio(times["one"], times["two"]), "×", 0.95)
+
+
+def _thousand_flags(rounds: int) -> list[Row]:
+    text = json.dumps(mixed_document())
+    changed = boolean_flag("flag-0")
+    times: dict[str, list[float]] = {"read": [], "compile": [], "change": []}
+    for _ in range(rounds):
+        began = perf_counter()
+        document = json.loads(text)
+        read = perf_counter()
+        flag_set = parse_flag_set(document)
+        compiled = perf_counter()
+        times["read"].append(read - began)
+        times["compile"].append(compiled - read)
+        for version in range(8, 28):
+            changed["version"] = version
+            began = perf_counter()
+            flag_set = flag_set.with_flag(version, "flag-0", changed)
+            times["change"].append(perf_counter() - began)
+        del document, flag_set
+    return [
+        informs("1,000 flags: json.loads", median(times["read"]) * 1e3, "ms"),
+        at_most(
+            "1,000 flags ready, from the document read", median(times["compile"]) * 1e3, "ms", 15.0
+        ),
+        at_most("1,000 flags in memory", _memory_mb(text), "MB", 6.0),
+        at_most("one flag of them changed", median(times["change"]) * 1e6, "µs", 100.0),
+    ]
+
+
+def _memory_mb(text: str) -> float:
+    """Return what a flag set keeps once the document it came from is gone."""
+    gc.collect()
+    tracemalloc.start()
+    flag_set = parse_flag_set(json.loads(text))
+    gc.collect()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(flag_set.flags) == SET_SIZE
+    return kept / 1e6
+
+
+def _import_time(rounds: int) -> Row:
+    """Time whole interpreters, with a warm byte code cache as any application has."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
+        environment["PYTHONPYCACHEPREFIX"] = cache
+        environment["PYTHONPATH"] = str(Path(flagd_sdk.__file__).parent.parent)
+
+        def python(code: str) -> float:
+            began = perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+            return perf_counter() - began
+
+        times = interleaved(
+            {"bare": lambda: python("pass"), "sdk": lambda: python("import flagd_sdk")}, rounds
+        )
+    more = median(sdk - bare for sdk, bare in zip(times["sdk"], times["bare"], strict=True))
+    return at_most("import flagd_sdk, more than bare Python", more * 1e3, "ms", 30.0)
+
+
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+
+
+def run(small: bool) -> list[Row]:
+    """Measure; `small` takes a few seconds."""
+    # The transport has no server, which the client would tell.
+    logging.getLogger("flagd_sdk").setLevel(logging.CRITICAL)
+    rounds, repeats = (15, 20) if small else (41, 40)
+    return [
+        *_one_flag(rounds, repeats),
+        _two_threads(rounds, repeats * 5),
+        *_thousand_flags(rounds),
+        _import_time(5 if small else 15),
+    ]
