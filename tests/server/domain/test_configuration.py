@@ -1,10 +1,12 @@
 """A configuration, stored and delivered."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from flagd_server.domain.configuration import (
+    DEFAULT_SPLIT,
     Configuration,
     default_off_variant,
     flag_document,
@@ -38,6 +40,16 @@ def test_sdks_get_what_evaluation_needs_and_no_more() -> None:
             "id": "kill-1",
         },
     }
+
+
+def test_splits_go_by_the_ids_of_their_rules_and_default() -> None:
+    weights = {"on": 25_000, "off": 75_000}
+    assert CONFIGURATION.split_weights() == {"swiss": weights}
+    assert replace(CONFIGURATION, rules=(), default_serve=SPLIT).split_weights() == {
+        DEFAULT_SPLIT: weights
+    }
+    plain = {"id": "all", "condition": CONDITION, "serve": {"variant": "on"}}
+    assert replace(CONFIGURATION, rules=(plain,)).split_weights() == {}
 
 
 @pytest.mark.parametrize(
