@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +20,7 @@ from examples.demo.processes import Cluster, ProcessFailedError
 from examples.demo.replay import Replay
 from examples.demo.story import Story
 from examples.demo.timeline import Timeline, complain
-from examples.demo.traffic import read_log, replay
+from examples.demo.traffic import Visit, read_log, replay
 from examples.shop.checkout import PaymentGatewayError
 
 _INTERRUPTED = 130
@@ -36,6 +38,8 @@ def main() -> int:
             runner.run(Path(folder))
     except KeyboardInterrupt:
         runner.timeline.say("", "stopped; every process has ended")
+    except BrokenPipeError:
+        return _leave_quietly()
     except (ProcessFailedError, requests.RequestException) as error:
         runner.problems.append(str(error))
     for problem in runner.problems:
@@ -73,25 +77,31 @@ class _Demo:
             "",
         )
         with Cluster(folder) as cluster:
-            cluster.start_server()
-            timeline.event(f"START   the server, on {cluster.url}")
-            cluster.start_shops()
-            timeline.event(
-                f"START   three processes of the shop: {', '.join(cluster.shops.values())}"
+            try:
+                self._play(cluster, visits)
+            except requests.RequestException:
+                cluster.check()  # a process that has ended explains it better
+                raise
+
+    def _play(self, cluster: Cluster, visits: Sequence[Visit]) -> None:
+        options, timeline = self.options, self.timeline
+        cluster.start_server()
+        timeline.event(f"START   the server, on {cluster.url}")
+        cluster.start_shops()
+        shops = list(cluster.shops.values())
+        timeline.event(f"START   three processes of the shop: {', '.join(shops)}")
+        admin = AdminApi(cluster.url, cluster.admin_token)
+        with Replay(replay(visits), shops, options.rate) as visitors:
+            story = Story(cluster, admin, visitors, timeline, len(visits))
+            kill = story.run(is_healthy=options.healthy)
+            self.figures = close(visitors.answers(), kill, is_healthy=options.healthy)
+            self.problems += problems(
+                self.figures, kill, PaymentGatewayError.__name__, list(cluster.shops)
             )
-            admin = AdminApi(cluster.url, cluster.admin_token)
-            with Replay(replay(visits), list(cluster.shops.values()), options.rate) as visitors:
-                story = Story(cluster, admin, visitors, timeline, len(visits))
-                kill = story.run(is_healthy=options.healthy)
-                answers = visitors.answers()
-                self.figures = close(answers, kill, is_healthy=options.healthy)
-                self.problems += problems(
-                    self.figures, kill, PaymentGatewayError.__name__, list(cluster.shops)
-                )
-                timeline.say(*closing.in_words(self.figures))
-                if not options.once:
-                    timeline.say(*closing.by_hand(cluster, admin.flag_url, kill))
-                    story.look_around()
+            timeline.say(*closing.in_words(self.figures))
+            if not options.once:
+                timeline.say(*closing.by_hand(cluster, admin.flag_url, kill))
+                story.look_around()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -99,6 +109,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _leave_quietly() -> int:
+    """Nobody reads any more; keep the interpreter from trying once more at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _options() -> argparse.Namespace:

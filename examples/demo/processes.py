@@ -92,7 +92,7 @@ class Cluster:
     """The server and three processes of the shop. Leaving the context ends them all.
 
     Attributes:
-        url: of the server; `admin_token` opens its admin API.
+        url: of the server; `admin_token` opens its admin API, `sdk_token` is for the shops.
         shops: name → address.
     """
 
@@ -101,7 +101,7 @@ class Cluster:
         self._children: list[Child] = []
         self.url = ""
         self.admin_token = ""
-        self._sdk_token = ""
+        self.sdk_token = ""
         self.shops: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -131,7 +131,7 @@ class Cluster:
         server = self._start("server", [*leash, *command], {})
         self.url = server.wait_for(r"listening on (http://\S+)")
         issued = json.loads(tokens.read_text(encoding="utf-8"))
-        self.admin_token, self._sdk_token = issued["admin"], issued["sdk"][ENVIRONMENT]
+        self.admin_token, self.sdk_token = issued["admin"], issued["sdk"][ENVIRONMENT]
 
     def start_shops(self) -> None:
         """Start the shops side by side and wait for all of them.
@@ -139,7 +139,7 @@ class Cluster:
         Raises:
             ProcessFailedError: one did not start.
         """
-        settings = {"FLAGD_URL": self.url, "FLAGD_TOKEN": self._sdk_token}
+        settings = {"FLAGD_URL": self.url, "FLAGD_TOKEN": self.sdk_token}
         started = [
             self._start(
                 name,

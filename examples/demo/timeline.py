@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _HEAD = (
-    "          share    old checkout          new checkout         evidence against the flag\n"
+    "          share    old checkout (off)    new checkout (on)    evidence against the flag\n"
     "                   requests   errors     requests   errors    so far / needed to kill"
 )
 

@@ -57,10 +57,11 @@ def test_a_healthy_flag_is_left_alone_among_the_errors_of_the_log() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_the_demo(number: signal.Signals) -> None:
+def test_no_process_outlives_the_demo(number: signal.Signals, tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "examples.demo"],
         cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # SIGKILL leaves its files behind
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
