@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +52,17 @@ class Client:
         self._session = requests.Session()
         self._session.trust_env = False
 
-    def call(self, method: str, path: str, body: Json | None = None, **options: Any) -> Json:
-        token = options.pop("token", self._server.admin_token)
-        headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
+    def close(self) -> None:
+        self._session.close()
+
+    def call(
+        self, method: str, path: str, body: Json | None = None, if_match: int | None = None
+    ) -> Json:
+        is_sdk = path.startswith("/sdk/")
+        token = self._server.sdk_tokens[ENVIRONMENT] if is_sdk else self._server.admin_token
+        headers = {"Authorization": f"Bearer {token}"}
+        if if_match is not None:
+            headers["If-Match"] = f'"{if_match}"'
         answer = self._session.request(
             method, self._server.url + path, json=body, headers=headers, timeout=20
         )
@@ -62,8 +71,10 @@ class Client:
         return found
 
 
-def edit(server: FlagServer, flag: str, acknowledged: Acknowledged) -> None:
-    client = Client(server)
+Writer = Callable[[Client, str, Acknowledged], None]
+
+
+def edit(client: Client, flag: str, acknowledged: Acknowledged) -> None:
     path = f"/api/v1/flags/{flag}/environments/{ENVIRONMENT}"
     version = client.call("GET", path)["version"]
     while True:
@@ -76,14 +87,13 @@ def edit(server: FlagServer, flag: str, acknowledged: Acknowledged) -> None:
                 "default_serve": {"split": {"weights": {"on": share, "off": 100_000 - share}}},
                 "comment": comment,
             },
-            headers={"If-Match": f'"{version}"'},
+            if_match=version,
         )
         version = changed["version"]
         acknowledged.edits[flag][version] = (comment, share)
 
 
-def kill_and_restore(server: FlagServer, flag: str, acknowledged: Acknowledged) -> None:
-    client = Client(server)
+def kill_and_restore(client: Client, flag: str, acknowledged: Acknowledged) -> None:
     path = f"/api/v1/flags/{flag}/environments/{ENVIRONMENT}"
     while True:
         killed = client.call("POST", f"{path}/kill", {"reason": "again"})
@@ -93,9 +103,8 @@ def kill_and_restore(server: FlagServer, flag: str, acknowledged: Acknowledged) 
         acknowledged.kills[restored["version"]] = None
 
 
-def report(server: FlagServer, flag: str, acknowledged: Acknowledged) -> None:
+def report(client: Client, flag: str, acknowledged: Acknowledged) -> None:
     """Send summaries of one exposure each; one without an answer is sent again, as SDKs do."""
-    client = Client(server)
     while True:
         now = format_time(SystemClock().now())
         summary = {
@@ -123,14 +132,13 @@ def report(server: FlagServer, flag: str, acknowledged: Acknowledged) -> None:
             "local_kills": [],
             "dropped": {},
         }
-        token = server.sdk_tokens[ENVIRONMENT]
-        client.call("POST", "/sdk/v1/telemetry", summary, token=token)
+        client.call("POST", "/sdk/v1/telemetry", summary)
         acknowledged.summaries += 1
 
 
 def write_until_killed(server: FlagServer, acknowledged: Acknowledged, after_s: float) -> None:
     """Let all writers write, and end the server's processes with SIGKILL under their hands."""
-    work: list[tuple[Callable[[FlagServer, str, Acknowledged], None], str]] = [
+    work: list[tuple[Writer, str]] = [
         (edit, EDITED[0]),
         (edit, EDITED[1]),
         (kill_and_restore, KILLED),
@@ -138,9 +146,10 @@ def write_until_killed(server: FlagServer, acknowledged: Acknowledged, after_s: 
     ]
     failures: list[BaseException] = []
 
-    def run(writer: Callable[[FlagServer, str, Acknowledged], None], flag: str) -> None:
+    def run(writer: Writer, flag: str) -> None:
         try:
-            writer(server, flag, acknowledged)
+            with closing(Client(server)) as client:
+                writer(client, flag, acknowledged)
         except requests.RequestException:
             pass  # the server is gone, as it should be
         except BaseException as error:

@@ -222,7 +222,7 @@ def test_the_answer_to_a_write_waits_for_no_reader_and_a_slow_one_is_cut(server,
         server.configure("large", rules=[rule], off_variant=("on", "off")[number % 2])
         swift.read_until(lambda r, n=number: len(r.flag_events()) > n, f"change {number}")
         metrics = server.call("GET", "/metrics").text
-        if "subscribers_cut_total 1.0" in metrics or "streams_cut_total 1.0" in metrics:
+        if "flagd_streams_cut_total 1.0" in metrics:
             break
     else:
         pytest.fail(f"never cut: {metrics}")
