@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flagd_server.domain.changes import changed, first_configuration, is_same, rolled_back
 from flagd_server.domain.configuration import Configuration, Kill, KillSource
 from flagd_server.domain.times import parse_time
-from tests.contract.storage_contract import CONDITION
+from tests.contract.storage_samples import CONDITION
 
 FIRST = first_configuration("off")
 KILL = Kill("kill-1", parse_time("2026-11-23T12:00:00Z"), "ann", KillSource.OPERATOR, "bad")

@@ -14,7 +14,7 @@ from flagd_server.domain.configuration import (
 from flagd_server.domain.guard_policy import check_policy, complete_policy
 from flagd_server.domain.references import references
 from flagd_server.domain.times import format_time, parse_time
-from tests.contract.storage_contract import CONDITION, CONFIGURATION, SPLIT
+from tests.contract.storage_samples import CONDITION, CONFIGURATION, SPLIT
 
 
 def test_a_configuration_survives_json() -> None:

@@ -6,7 +6,7 @@ from flagd_server.domain.configuration import KillSource
 from flagd_server.errors import ConflictError, NotFoundError
 from flagd_server.services.kills import Killed
 from flagd_server.storage.base import Transaction
-from tests.contract.storage_contract import run_together
+from tests.contract.storage_samples import run_together
 from tests.server.services.admin_world import BOOLEAN, FLAG, PRODUCTION, AdminWorld
 
 

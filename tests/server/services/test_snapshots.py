@@ -9,7 +9,7 @@ from flagd_sdk.core.parsing import parse_flag_set
 from flagd_sdk.core.sse import Decoder
 from flagd_server.errors import NotFoundError
 from flagd_server.services.snapshots import Snapshots
-from tests.contract.storage_contract import run_together
+from tests.contract.storage_samples import run_together
 from tests.server.services.admin_world import FLAG, IN_NL, PRODUCTION, AdminWorld, rule
 
 

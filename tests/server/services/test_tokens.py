@@ -8,7 +8,7 @@ import pytest
 from flagd_server.errors import InvalidError, NotFoundError
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
-from tests.contract.storage_contract import run_together
+from tests.contract.storage_samples import run_together
 from tests.server.services.admin_world import PRODUCTION, AdminWorld
 
 

@@ -15,7 +15,7 @@ from flagd_server.storage import open_storage
 from flagd_server.storage.base import Transaction
 from flagd_server.storage.migrations.sqlite import STEPS
 from flagd_server.storage.sqlite import SqliteStorage
-from tests.contract.storage_contract import COUNT, FLAG, PRODUCTION, fill, run_together
+from tests.contract.storage_samples import COUNT, FLAG, PRODUCTION, fill, run_together
 
 
 @pytest.fixture

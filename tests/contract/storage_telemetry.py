@@ -1,0 +1,140 @@
+"""What every storage keeps to: counts, error kinds, and the guard's records."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flagd_server.errors import StorageError
+from flagd_server.storage.base import ErrorKindRow, Storage
+from tests.contract.storage_samples import AT, COUNT, KIND, PRODUCTION
+
+
+class TelemetryContract:
+    def test_instances_are_as_they_last_reported(self, storage: Storage) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            assert tx.last_sequence("production", "i-1") is None
+            tx.upsert_instance("production", "i-1", 1, "shop", "v1", 5, AT)
+            tx.upsert_instance("production", "i-1", 2, "shop", "v2", 6, AT)
+            assert tx.last_sequence("production", "i-1") == 2
+        with storage.read() as reader:
+            (instance,) = reader.instances("production")
+            assert (instance.service_version, instance.applied_sequence) == ("v2", 6)
+            assert instance.seen_at == AT
+
+    def test_counts_of_one_key_add_up_within_a_batch_and_across(self, storage: Storage) -> None:
+        other = replace(COUNT, split=None, minute=COUNT.minute + 1, latency={})
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.add_counts([COUNT, other, replace(COUNT, latency={3: 1})])
+        with storage.transaction() as tx:
+            tx.add_counts(iter([replace(COUNT, errors=0, latency={5: 1})]))
+        total = replace(COUNT, exposures=30, errors=2, latency={3: 10, 40: 1, 5: 1})
+        with storage.read() as reader:
+            assert reader.counts("production", "checkout", 0) == [total, other]
+            assert reader.counts("production", "checkout", other.minute) == [other]
+            assert reader.counts("production", "other", 0) == []
+
+    def test_error_kinds_add_up_and_keep_the_newest_sample(self, storage: Storage) -> None:
+        rare = replace(KIND, variant="off", count=1)
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.add_error_kinds([rare, KIND, replace(KIND, count=3, sample="KeyError: 2")])
+        with storage.transaction() as tx:
+            tx.add_error_kinds([replace(KIND, count=1, sample="KeyError: 3")])
+        with storage.read() as reader:
+            kinds = reader.error_kinds("production", "checkout")
+        assert kinds == [replace(KIND, count=6, sample="KeyError: 3"), rare]
+
+    def test_a_flag_keeps_a_bounded_number_of_error_kinds(self, storage: Storage) -> None:
+        def rows(numbers: range, flag: str = "checkout") -> list[ErrorKindRow]:
+            return [replace(KIND, flag=flag, where=f"shop.py:{n}") for n in numbers]
+
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.add_error_kinds(rows(range(3), "other"))
+            tx.add_error_kinds(rows(range(400)))
+            tx.add_error_kinds(rows(range(400, 600)))
+            kept = {row.where for row in tx.error_kinds("production", "checkout")}
+            assert len(kept) == 500
+            assert kept >= {row.where for row in rows(range(400, 600))}
+            assert len(tx.error_kinds("production", "other")) == 3
+
+    def test_a_guard_life_from_start_to_end(self, storage: Storage) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            first = tx.insert_guard_life("production", "checkout", '{"n":1}')
+            second = tx.insert_guard_life("production", "checkout", '{"n":2}')
+            tx.end_guard_life(first, AT, "killed")
+        with storage.read() as reader:
+            (life,) = reader.running_lives()
+            assert (life.id, life.document, life.outcome) == (second, '{"n":2}', None)
+            assert reader.load_guard_state(second) is None
+
+    def test_guard_events_keep_their_order_and_the_state_replaces_those_without_units(
+        self, storage: Storage
+    ) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            other = tx.insert_guard_life("production", "other", "{}")
+            other_event = tx.append_guard_event(other, 0.5, "other", has_units=False)
+            life = tx.insert_guard_life("production", "checkout", "{}")
+            ids = [
+                tx.append_guard_event(life, n + 0.25, f"e{n}", has_units=n % 2 == 0)
+                for n in range(6)
+            ]
+        assert ids == sorted(ids)
+        with storage.transaction() as tx:
+            tx.save_guard_state(life, ids[0], "old")
+            tx.save_guard_state(life, ids[3], "new")
+        with storage.read() as reader:
+            state = reader.load_guard_state(life)
+            assert state is not None
+            assert (state.event_id, state.document) == (ids[3], "new")
+            left = [(e.at, e.document) for e in reader.guard_events_after(life, 0)]
+            assert left == [(0.25, "e0"), (2.25, "e2"), (4.25, "e4"), (5.25, "e5")]
+            after = [event.id for event in reader.guard_events_after(life, ids[3])]
+            assert after == ids[4:]
+            assert [event.id for event in reader.guard_events_after(other, 0)] == [other_event]
+
+    def test_evidence_is_listed_newest_first_and_written_once(self, storage: Storage) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.insert_evidence("ev-1", "production", "checkout", AT, '{"a":1}')
+            tx.insert_evidence("ev-0", "production", "checkout", AT + timedelta(1), "{}")
+        with storage.read() as reader:
+            listed = reader.list_evidence("production", "checkout")
+            assert [evidence.id for evidence in listed] == ["ev-0", "ev-1"]
+            assert reader.evidence("ev-1") == listed[1]
+            assert (listed[1].document, listed[1].at) == ('{"a":1}', AT)
+            assert reader.list_evidence("staging", "checkout") == []
+        with pytest.raises(StorageError), storage.transaction() as tx:
+            tx.insert_evidence("ev-1", "production", "checkout", AT, "{}")
+
+    def test_pruning_deletes_what_is_old_and_nothing_that_runs(self, storage: Storage) -> None:
+        minute = int(AT.timestamp()) // 60
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.add_counts([replace(COUNT, minute=minute - 1), replace(COUNT, minute=minute)])
+            tx.upsert_instance("production", "old", 1, "", "", 0, AT - timedelta(seconds=1))
+            tx.upsert_instance("production", "new", 1, "", "", 0, AT)
+            ended = tx.insert_guard_life("production", "checkout", "{}")
+            running = tx.insert_guard_life("production", "checkout", "{}")
+            for life in (ended, running):
+                tx.append_guard_event(life, 1.0, "{}", has_units=True)
+            tx.end_guard_life(ended, AT - timedelta(seconds=1), "expired")
+            tx.insert_evidence("ev-1", "production", "checkout", AT - timedelta(days=900), "{}")
+        with storage.transaction() as tx:
+            tx.add_error_kinds([KIND])
+            tx.prune_telemetry(AT.replace(second=0, microsecond=0))
+        with storage.read() as reader:
+            assert [row.minute for row in reader.counts("production", "checkout", 0)] == [minute]
+            assert [row.instance for row in reader.instances("production")] == ["new"]
+            assert list(reader.guard_events_after(ended, 0)) == []
+            assert len(list(reader.guard_events_after(running, 0))) == 1
+            assert reader.evidence("ev-1") is not None
+            assert reader.error_kinds("production", "checkout") == [KIND]
+        with storage.transaction() as tx:
+            tx.prune_telemetry(datetime.now(UTC) + timedelta(days=1))
+            assert tx.error_kinds("production", "checkout") == []
