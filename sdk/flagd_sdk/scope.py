@@ -13,8 +13,9 @@ from types import CodeType, TracebackType
 from typing import Final, Protocol, Self
 
 from flagd_sdk.core.evaluator import FlagSet
+from flagd_sdk.core.failure import Failure, error_kind
 from flagd_sdk.core.model import Resolution, Resolver
-from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS, Failure, error_kind
+from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS
 from flagd_sdk.core.types import ContextMapping
 from flagd_sdk.flag_state import FlagState
 

@@ -4,14 +4,13 @@ What decides whether something is kept must not know which variant was served, o
 comparison would be biased: units are dropped by a threshold on their hash, cells by flag.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from cachetools import TTLCache
 
 from flagd_sdk.core.bucketing import unit_of
+from flagd_sdk.core.failure import Failure, one_line, unit_hash
 from flagd_sdk.core.latency import latency_bucket
 from flagd_sdk.core.model import Resolution
 from flagd_sdk.core.types import ContextMapping
@@ -35,47 +34,7 @@ _CELL_BYTES = 160
 _LATENCY_BYTES = 18
 _ENTRY_BYTES = 120
 
-# A flag that has no cell yet is refused before the last room is taken, so that it is left for
-# further variants of the flags that have one: a flag is counted on all its sides or on none.
-_MAX_CELLS_FOR_NEW_FLAGS = MAX_CELLS * 9 // 10
-_MAX_BYTES_FOR_NEW_ENTRIES = _MAX_ESTIMATED_BYTES * 9 // 10
-
 _HASH_SPACE = 1 << 64
-_UNFIT_FOR_KIND = r"[^A-Za-z0-9_.:-]"
-_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+"
-
-
-class Failure(NamedTuple):
-    """One way in which a unit of work failed.
-
-    Attributes:
-        kind: as `error_kind` makes it.
-        where: the application's frame, "module:function:line", or "".
-        sample: a message to show, or "".
-        flag: the only flag that it is linked to; None links it to every flag served.
-    """
-
-    kind: str
-    where: str = ""
-    sample: str = ""
-    flag: str | None = None
-
-
-def error_kind(name: str) -> str:
-    """Return the kind of an error: `error:` and a class, a status or a word, fit for the wire."""
-    return f"error:{re.sub(_UNFIT_FOR_KIND, '_', name)}"[:64]
-
-
-def one_line(text: str, max_characters: int) -> str:
-    """Return text fit for a summary: no control character, no lone surrogate, not too long."""
-    cut = re.sub(_CONTROL, " ", text[: max_characters + 1])[:max_characters]
-    return cut.encode("utf-8", "replace").decode()
-
-
-def unit_hash(unit: str, unit_key: bytes) -> str:
-    """Return what leaves the process in place of a unit: 8 bytes of keyed BLAKE2b, as hex."""
-    raw = unit.encode("utf-8", "surrogatepass")
-    return blake2b(raw, key=unit_key, digest_size=8).hexdigest()
 
 
 # Latency bucket → units of work; their sum is the number of exposures. Where there is no room for
@@ -115,8 +74,8 @@ class Counts:
         "error_kinds",
         "estimated_bytes",
         "failed",
-        "flags",
         "pending_units",
+        "refused",
         "threshold",
         "unscoped",
     )
@@ -126,7 +85,7 @@ class Counts:
         # tuple is built and hashed for an exposure.
         self.cells: dict[Resolution, Durations] = {}
         self.failed: dict[Resolution, _Failed] = {}
-        self.flags: set[str] = set()
+        self.refused: set[str] = set()
         self.unscoped: dict[str, int] = {}
         self.error_kinds: dict[tuple[str, str, str], _ErrorKind] = {}
         self.dropped: dict[str, int] = {}
@@ -188,6 +147,10 @@ class Counts:
             "local_kills": [],
             "dropped": dict(self.dropped),
         }
+
+
+def _estimated_bytes(served: Resolution) -> int:
+    return len(served.flag) + len(served.split or "") + len(served.variant or "") + _CELL_BYTES
 
 
 class Tally:
@@ -256,7 +219,7 @@ class Tally:
             counts.unscoped[flag] = seen + 1
         elif (
             len(counts.unscoped) < MAX_UNSCOPED_FLAGS
-            and counts.estimated_bytes < _MAX_BYTES_FOR_NEW_ENTRIES
+            and counts.estimated_bytes < _MAX_ESTIMATED_BYTES
         ):
             counts.estimated_bytes += len(flag) + _ENTRY_BYTES
             counts.unscoped[flag] = 1
@@ -277,22 +240,38 @@ class Tally:
         counts = self._counts
         durations = counts.cells.get(resolution)
         if durations is None:
-            max_cells, max_bytes = MAX_CELLS, _MAX_ESTIMATED_BYTES
-            if resolution.flag not in counts.flags:
-                max_cells, max_bytes = _MAX_CELLS_FOR_NEW_FLAGS, _MAX_BYTES_FOR_NEW_ENTRIES
-            if len(counts.cells) >= max_cells or counts.estimated_bytes >= max_bytes:
+            if resolution.flag in counts.refused:
                 counts.drop("exposures")
                 return
-            names = (resolution.flag, resolution.split, resolution.variant)
-            counts.estimated_bytes += sum(len(name or "") for name in names) + _CELL_BYTES
-            counts.flags.add(resolution.flag)
+            if len(counts.cells) >= MAX_CELLS or counts.estimated_bytes >= _MAX_ESTIMATED_BYTES:
+                counts.drop("exposures")
+                self._refuse(resolution.flag)
+                return
+            counts.estimated_bytes += _estimated_bytes(resolution)
             durations = counts.cells[resolution] = {}
-        if counts.estimated_bytes < _MAX_BYTES_FOR_NEW_ENTRIES:
+        if counts.estimated_bytes < _MAX_ESTIMATED_BYTES:
             counts.estimated_bytes += _LATENCY_BYTES
         else:
             counts.drop("latencies")
             bucket = _UNTIMED
         durations[bucket] = durations.get(bucket, 0) + 1
+
+    def _refuse(self, flag: str) -> None:
+        """Leave a flag out of this summary with all its variants.
+
+        One that has room for some of its variants only would show the side that came first.
+        """
+        counts = self._counts
+        counts.refused.add(flag)
+        for served in [served for served in counts.cells if served.flag == flag]:
+            durations = counts.cells.pop(served)
+            counts.estimated_bytes -= _estimated_bytes(served) + _LATENCY_BYTES * len(durations)
+            counts.drop("exposures", sum(durations.values()))
+            failed = counts.failed.pop(served, None)
+            for kind, hashes in failed.units.items() if failed else ():
+                counts.pending_units -= len(hashes)
+                for hashed in hashes:
+                    self._forget(served, kind, hashed)
 
     def _record_failures(
         self,
@@ -346,7 +325,7 @@ class Tally:
         if entry is None:
             if (
                 len(counts.error_kinds) >= MAX_ERROR_KINDS
-                or counts.estimated_bytes >= _MAX_BYTES_FOR_NEW_ENTRIES
+                or counts.estimated_bytes >= _MAX_ESTIMATED_BYTES
             ):
                 counts.drop("error_kinds")
                 return
@@ -385,10 +364,13 @@ class Tally:
             for kind, hashes in failed.units.items():
                 for hashed in [hashed for hashed in hashes if hashed >= limit]:
                     hashes.discard(hashed)
-                    counts.drop("units")
-                    # It was never sent, so nothing may hold it back the next time.
-                    key = (served.flag, served.split, served.version, kind, hashed)
-                    self._sent.pop(key, None)
+                    self._forget(served, kind, hashed)
                 kept += len(hashes)
             failed.units = {kind: hashes for kind, hashes in failed.units.items() if hashes}
         counts.pending_units = kept
+
+    def _forget(self, served: Resolution, kind: str, hashed: str) -> None:
+        """Let a unit event that was dropped come again: it was never sent."""
+        counts = self._counts
+        counts.drop("units")
+        self._sent.pop((served.flag, served.split, served.version, kind, hashed), None)

@@ -1,7 +1,7 @@
 import pytest
-from flagd_sdk.errors import StreamError
 
 from flagd_sdk.core.sse import Decoder, ServerSentEvent, encode, encode_comment
+from flagd_sdk.errors import StreamError
 
 
 def decode(*chunks: bytes, max_event_bytes: int = 1_000) -> list[ServerSentEvent]:
