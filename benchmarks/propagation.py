@@ -26,7 +26,7 @@ from benchmarks._loopback import (
     request_bytes,
     requests_per_second,
 )
-from benchmarks._servers import FLAG, Program, flag_server, pin, running
+from benchmarks._servers import FLAG, Flags, Program, flag_server, pin, running
 
 # Streams → milliseconds to the last of them, and how many times the floor that is on the machine
 # for which the goal was set; a slower or busier machine is held to the latter.
@@ -88,11 +88,10 @@ class _Floor:
 def _time_fan_out(streams: int, rounds: int) -> tuple[_Spread, _Spread, float]:
     """Return what the server took, what the floor took, and the server's KB a stream."""
     with flag_server() as flags:
-        flags.warm_up()  # what is made once is not a stream's cost
-        before = flags.program.resident_bytes()
+        flags.warm_up()
         crowd = flags.open_streams(streams)
         flags.time_kill(crowd)
-        stream_kb = (flags.program.resident_bytes() - before) / streams / 1024
+        stream_kb = _cost_of_one_more(flags, min(streams, 2000))
         ours: list[list[float]] = []
         theirs: list[list[float]] = []
         with running(["-m", "benchmarks._floor", "fanout", str(crowd.event_bytes)]) as program:
@@ -109,6 +108,18 @@ def _time_fan_out(streams: int, rounds: int) -> tuple[_Spread, _Spread, float]:
                 theirs = [floor.round() for _ in range(rounds)]
             floor.close()
     return _Spread.of(ours, streams), _Spread.of(theirs, streams), stream_kb
+
+
+def _cost_of_one_more(flags: Flags, streams: int) -> float:
+    """Return the KB that each of so many more streams takes, with many open already.
+
+    What serving the first thousand requests makes the process keep is not the cost of a stream.
+    """
+    before = flags.program.resident_bytes()
+    crowd = flags.open_streams(streams)
+    grown = flags.program.resident_bytes() - before
+    crowd.close()
+    return grown / streams / 1024
 
 
 def _measure_fan_out(streams: int, rounds: int) -> list[Row]:
