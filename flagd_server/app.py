@@ -1,6 +1,7 @@
 """The application factory: the one place that picks implementations and puts them together."""
 
 from contextlib import ExitStack
+from datetime import timedelta
 
 from flask import Flask
 from werkzeug.routing import BaseConverter, Map
@@ -115,14 +116,21 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
         receipts = Receipts(hub.connected)
         publisher = Publisher(snapshots, hub, clock)
         kills = Kills(storage, publisher)
-        guarding = Guarding(storage, kills)
-        ingestion = Ingestion(storage, guarding, receipts, clock)
+        build = Build(flagd_server.__version__, settings.git_sha)
+        metrics = Metrics(
+            version=build.version,
+            git_sha=build.git_sha,
+            hub_statistics=hub.statistics,
+            flag_counts=Overview(storage).flag_counts,
+        )
+        guarding = Guarding(storage, kills, metrics.count_decision)
+        retention = timedelta(days=settings.retention_days)
+        ingestion = Ingestion(storage, guarding, receipts, clock, retention)
         ingestion.start()
         # Undone from the last to the first: what was sent in is stored, and a kill that it brings
         # goes out, before the streams end and the storage closes.
         undo.callback(ingestion.close)
         undo.callback(receipts.close)
-        build = Build(flagd_server.__version__, settings.git_sha)
         return Services(
             build=build,
             environments=Environments(storage, publisher),
@@ -138,12 +146,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             receipts=receipts,
             ingestion=ingestion,
             guarding=guarding,
-            metrics=Metrics(
-                version=build.version,
-                git_sha=build.git_sha,
-                hub_statistics=hub.statistics,
-                flag_counts=Overview(storage).flag_counts,
-            ),
+            metrics=metrics,
             checks={
                 "database": lambda: storage.check_writable(_WRITABLE_WITHIN_S),
                 "writer": lambda: _require_alive(ingestion),

@@ -59,6 +59,12 @@ class Metrics:
             ["environment", "outcome"],
             registry=self._registry,
         )
+        self._decisions = Counter(
+            "flagd_guard_decisions",
+            "Flags that the guard decided against; killed where the mode is enforce.",
+            ["environment", "mode"],
+            registry=self._registry,
+        )
         Gauge(
             "flagd_build_info", "The running code.", ["version", "git_sha"], registry=self._registry
         ).labels(version, git_sha).set(1)
@@ -92,6 +98,10 @@ class Metrics:
         self._summaries.labels(environment, "duplicate" if duplicate else "stored").inc()
         self._cells.labels(environment, "accepted").inc(accepted)
         self._cells.labels(environment, "refused").inc(refused)
+
+    def count_decision(self, environment: str, _flag: str, mode: str) -> None:
+        # Not by flag: a label for each would grow with the flags there ever were.
+        self._decisions.labels(environment, mode).inc()
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

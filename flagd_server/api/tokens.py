@@ -20,10 +20,11 @@ def list_tokens() -> Json:
 
 @blueprint.post("")
 @requires(*WRITE)
-def create_token() -> tuple[Json, int]:
+def create_token() -> tuple[Json, int, dict[str, str]]:
     body = read_body(TokenCreate)
     created = services().tokens.create(**body.given(), actor=caller().name)
-    return documents.token(created.token) | {"text": created.text}, 201
+    document = documents.token(created.token) | {"text": created.text}
+    return document, 201, {"Cache-Control": "no-store"}
 
 
 @blueprint.delete("/<token>")

@@ -1,10 +1,13 @@
 """Bodies that no one should send, and what a good one may hold."""
 
+import contextlib
 import io
 import json
 
 import pytest
 from flask import Flask
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.wrappers import Request
 
@@ -182,3 +185,29 @@ def test_an_odd_name_is_quoted_and_cut(admin: Api) -> None:
     fields = [fault["field"] for fault in admin.post("/api/v1/environments", body).json["errors"]]
     assert fields[:2] == ['["a b"]', '["q\\""]']
     assert len(fields[2]) < 100
+
+
+@settings(deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    with contextlib.suppress(UnreadableBodyError):
+        parse_json(body)
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc\u00e9"), inner),
+)
+
+
+@settings(deadline=None)
+@given(_JSON, st.booleans())
+def test_any_good_document_is_read_as_the_standard_decoder_reads_it(
+    document: object, is_ascii: bool
+) -> None:
+    body = json.dumps(document, ensure_ascii=is_ascii).encode()
+    assert parse_json(body) == json.loads(body)

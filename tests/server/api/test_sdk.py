@@ -159,6 +159,8 @@ class TestEvidence:
         report = admin.get(f"{PRODUCTION}/evidence/{kill['evidence']}").json
         assert report["kill"] == kill
         assert report["comparisons"][0]["treatment"]["failing_units"] == 40
+        counted = 'flagd_guard_decisions_total{environment="production",mode="enforce"} 1.0'
+        assert counted in admin.get("/metrics").text.splitlines()
 
     def test_a_report_belongs_to_its_flag(self, admin: Api, checkout: str) -> None:
         assert admin.get(f"{PRODUCTION}/evidence/ev-0").status_code == 404
