@@ -49,7 +49,7 @@ class FlagState:
         self._notices = notices
         self._ready = threading.Event()
         self._lock = threading.Lock()  # guards _listeners
-        self._listeners: tuple[Listener, ...] = ()
+        self._listeners: tuple[list[Listener], ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -134,16 +134,16 @@ class FlagState:
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call a listener after each change; the callable returned ends that."""
+        # A list of one is told from another: the same listener may be given twice.
+        subscription = [listener]
         with self._lock:
-            self._listeners = (*self._listeners, listener)
+            self._listeners = (*self._listeners, subscription)
 
         def unsubscribe() -> None:
             with self._lock:
-                # One of them, by identity: the same listener may have been given twice.
-                for place, known in enumerate(self._listeners):
-                    if known is listener:
-                        self._listeners = self._listeners[:place] + self._listeners[place + 1 :]
-                        return
+                self._listeners = tuple(
+                    known for known in self._listeners if known is not subscription
+                )
 
         return unsubscribe
 
@@ -167,7 +167,7 @@ class FlagState:
             )
         if changed:
             event = FlagsChanged(changed, flag_set.sequence)
-            for listener in self._listeners:
+            for (listener,) in self._listeners:
                 try:
                     listener(event)
                 except Exception:  # the host's code, on our thread

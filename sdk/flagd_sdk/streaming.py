@@ -50,6 +50,7 @@ class FlagStream:
         self._stream: Stream | None = None
         self._etag = ""
         self._poll_at = self._stream_at = self._clock()
+        self._heard_at = self._poll_at  # when the server last answered
         self._poll_failures = self._stream_failures = 0
         self._asked_s = 0.0  # the server's `retry:`
 
@@ -118,7 +119,8 @@ class FlagStream:
             self._tell("server", error)
         else:
             self._poll_failures = 0
-            self._poll_at = self._clock() + self._config.poll_interval_s
+            self._heard_at = self._clock()
+            self._poll_at = self._heard_at + self._config.poll_interval_s
             self._notices.settle("server", "The flag server answers again")
 
     def _follow(self) -> None:
@@ -133,9 +135,9 @@ class FlagStream:
             was_stable = now - began_at >= _STABLE_AFTER_S
             self._stream_failures = 1 if was_stable else self._stream_failures + 1
             self._stream_at = now + self._delay_s(error, self._stream_failures)
-            # Not at once, lest the thousands of clients that lost a server together poll it
-            # together as it comes back.
-            self._poll_at = now + self._config.poll_interval_s
+            # At once only after a long silence: the thousands of clients that lost a server in
+            # the same instant must not poll it together as it comes back.
+            self._poll_at = max(now, self._heard_at + self._config.poll_interval_s)
             self._tell("stream", error)
 
     def _read_stream(self) -> None:
@@ -154,6 +156,7 @@ class FlagStream:
                     self._asked_s = decoder.retry_ms / 1000
                 for event in events:
                     self._apply(event)
+                self._heard_at = self._clock()
                 if state.is_from_server:  # any byte shows that what is held is current
                     state.confirm()
                     self._notices.settle("server", "The flag server answers again")
