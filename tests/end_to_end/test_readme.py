@@ -15,11 +15,12 @@ def blocks(language: str) -> list[str]:
 
 def curl_commands() -> str:
     """The commands that talk to the server, as one shell script that stops at the first failure."""
-    commands = []
-    for block in blocks("console"):
-        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            if command.startswith("curl "):
-                commands.append(command.replace("curl ", "curl --fail-with-body ", 1))
+    commands = [
+        command.replace("curl ", "curl --fail-with-body ", 1)
+        for block in blocks("console")
+        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+        if command.startswith("curl ")
+    ]
     return "set -e\n" + "echo\n".join(commands)
 
 
@@ -52,9 +53,9 @@ def test_the_programs_run(server: FlagServer) -> None:
     names: dict[str, object] = {"old_checkout": lambda cart: "old"}
     first = first.replace("http://127.0.0.1:8013", server.url)
     first = first.replace("fr_sdk_production_…", server.sdk_tokens["production"])
-    exec(compile(first, "README.md", "exec"), names)  # noqa: S102 - it is our own README
+    exec(compile(first, "README.md", "exec"), names)
     try:
-        exec(compile(second, "README.md", "exec"), names)  # noqa: S102
+        exec(compile(second, "README.md", "exec"), names)
         assert names["flags"].wait_until_ready(10)  # type: ignore[attr-defined]
         # Outside a scope there is no user to place, so the old way answers.
         assert names["new_checkout"]("cart") == "old"  # type: ignore[operator]

@@ -10,7 +10,7 @@ from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 BAD = "error:PaymentError"
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(tmp_path: Path):
     world = World(tmp_path / "flagd.db")
     yield world
@@ -68,12 +68,10 @@ def test_the_kill_is_announced_after_its_commit(world: World) -> None:
 
 def test_errors_on_both_sides_kill_nothing(world: World) -> None:
     version = world.release()
-    unit = 0
     for sequence in range(1, 200):
         # One in four of the failing users has the feature, as the hash would deal them.
         side = "on" if sequence % 4 == 0 else "off"
-        unit += 1
-        failing = {"error:TimeoutError": [unit]}
+        failing = {"error:TimeoutError": [sequence]}
         world.report(
             sequence,
             [

@@ -10,7 +10,7 @@ from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 BAD = "error:PaymentError"
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(tmp_path: Path):
     world = World(tmp_path / "flagd.db")
     yield world
@@ -105,10 +105,10 @@ def test_many_processes_at_once_are_all_counted(world: World) -> None:
     answers = []
 
     def send(instance: str) -> None:
-        for sequence in range(1, 21):
-            answers.append(
-                world.report(sequence, [cell("off", version, exposures=1)], instance=instance)
-            )
+        answers.extend(
+            world.report(sequence, [cell("off", version, exposures=1)], instance=instance)
+            for sequence in range(1, 21)
+        )
 
     threads = [threading.Thread(target=send, args=(f"i-{n}",)) for n in range(8)]
     for thread in threads:
