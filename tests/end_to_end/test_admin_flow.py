@@ -1,7 +1,10 @@
 """The life of one flag on a real server: requests as curl sends them, a real SDK beside them."""
 
 import json
+import os
+import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,6 +128,27 @@ def test_a_flag_is_made_raised_killed_and_restored(operator: Operator, shop: Fla
     assert [item["action"] for item in history[:4]] == ["restore", "rollback", "update", "kill"]
     audit = operator("GET", "/api/v1/audit?flag=new-checkout&limit=200").json()["items"]
     assert len(audit) >= len(history)
+
+
+def test_the_commands_in_the_contract_work_as_they_stand(server: FlagServer) -> None:
+    description = contract().document["info"]["description"]
+    block = re.search(r"## A first flag by curl\n(.*?)\n## ", description, re.DOTALL)
+    assert block is not None
+    script = re.sub(r"^ *URL=.*$", "", block[1], flags=re.MULTILINE)
+    script = "\n".join(line for line in script.splitlines() if line.startswith("    "))
+    # Only the server knows the id of the kill; what a wrong one is answered is known.
+    script = script.replace("<kill.id>", "kill-0")
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        env={"URL": server.url, "TOKEN": server.admin_token, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    assert '"weights":{"on":5000,"off":95000}' in done.stdout
+    assert '"killed":true' in done.stdout
+    assert "not by 'kill-0'" in done.stdout
 
 
 def _send(server: FlagServer, head: str, *pieces: bytes) -> bytes:
