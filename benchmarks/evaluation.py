@@ -35,7 +35,9 @@ from flagd_sdk.core.parsing import parse_flag_set
 from flagd_sdk.errors import ConnectError
 from flagd_sdk.transport import FetchedFlags, Stream
 
-FLAGS = 100  # in a scope
+FLAGS = 100
+# Asked for in one scope; a request that asks for many more is the row of 100 flags.
+FLAGS_A_SCOPE = 10
 SET_SIZE = 1000
 
 # --- the flags ---------------------------------------------------------------------------------
@@ -204,13 +206,18 @@ def _one_flag(rounds: int, repeats: int) -> list[Row]:
 
         def in_scopes(ask: Callable[[str], object], keys: list[str]) -> float:
             spent = 0.0
-            for context in contexts[:repeats]:
-                with client.scope(context):
-                    spent += _calls(ask, keys)
-            return spent / repeats
+            for index in range(repeats * 10):
+                with client.scope(contexts[index % FLAGS]):
+                    first = index * FLAGS_A_SCOPE % FLAGS
+                    spent += _calls(ask, keys[first : first + FLAGS_A_SCOPE])
+            return spent / (repeats * 10)
 
         def by_hand(function: Callable[[Any], object]) -> float:
-            return sum(_calls(function, contexts) for _ in range(repeats)) / repeats
+            spent = 0.0
+            for index in range(repeats * 10):
+                first = index * FLAGS_A_SCOPE % FLAGS
+                spent += _calls(function, contexts[first : first + FLAGS_A_SCOPE])
+            return spent / (repeats * 10)
 
         def one_flag_scopes() -> float:
             is_enabled, scope = client.is_enabled, client.scope

@@ -108,7 +108,7 @@ class FlagClient:
                     value = served[key].value
                     return value if value is True or value is False else default
                 resolvers = scope.resolvers
-                resolution = resolvers[key](scope.context, resolvers)
+                resolution = resolvers[key](scope.context, resolvers, scope.unit)
                 value = resolution.value
                 if value is True or value is False:
                     served[key] = resolution
@@ -129,7 +129,7 @@ class FlagClient:
                 resolution = served.get(key)
                 if resolution is None:
                     resolvers = scope.resolvers
-                    resolution = resolvers[key](scope.context, resolvers)
+                    resolution = resolvers[key](scope.context, resolvers, scope.unit)
                 value: Any = resolution.value
                 kind = type(value)
                 if kind is type(default) and kind in _SCALARS:

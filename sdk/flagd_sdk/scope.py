@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from types import CodeType, TracebackType
 from typing import Final, Protocol, Self
 
+from flagd_sdk.core.bucketing import targeting_unit
 from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.failure import Failure, error_kind
 from flagd_sdk.core.model import Resolution, Resolver
@@ -20,6 +21,8 @@ from flagd_sdk.core.types import ContextMapping
 from flagd_sdk.flag_state import FlagState
 
 NO_CONTEXT: Final[ContextMapping] = {}
+# For a context that can't be read: sends each evaluation the long way, which tells why.
+_NO_RESOLVERS: Final[Mapping[str, Resolver]] = {}
 _MAX_FAILURES = 20  # of one unit of work
 _MAX_FRAMES = 2_000
 
@@ -50,6 +53,7 @@ class Scope:
             later ones: the memo and the record of exposures in one.
         owner: whose scope it is while it is open, else None.
         flag_set: in use at the beginning, and `resolvers`, which are its.
+        unit: `targeting_unit` of the context, worked out once for all flags.
         failures: what went wrong in it so far.
         began_ns: of `time.perf_counter_ns`.
     """
@@ -65,6 +69,7 @@ class Scope:
         "owner",
         "resolvers",
         "served",
+        "unit",
     )
 
     def __init__(self, maker: ScopeOwner, context: ContextMapping | None) -> None:
@@ -76,6 +81,7 @@ class Scope:
     served: dict[str, Resolution]
     flag_set: FlagSet
     resolvers: Mapping[str, Resolver]
+    unit: str | None
     outer: "Scope | None"
     failures: tuple[Failure, ...]
     _linked: object  # the error last linked to one flag; set with the first failure
@@ -91,7 +97,12 @@ class Scope:
             raise RuntimeError("a scope is one unit of work: make a new one with scope()")
         maker = self._maker
         self.flag_set = flag_set = maker.state.flag_set
-        self.resolvers = flag_set.resolvers
+        try:
+            self.unit = targeting_unit(self.context)
+            self.resolvers = flag_set.resolvers
+        except Exception:  # the host's edge: reading a context may run any code
+            self.unit = None
+            self.resolvers = _NO_RESOLVERS
         self.served = {}
         self.owner = maker
         self.failures = ()

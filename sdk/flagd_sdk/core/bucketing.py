@@ -10,13 +10,15 @@ alone is it called.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Final
 
 from mmh3 import hash as murmur3
 
 from flagd_sdk.core.model import Peers, Resolution, Resolver
 from flagd_sdk.core.types import ContextMapping
 
-BUCKETS = 100_000
+BUCKETS: Final = 100_000
+TARGETING_KEY: Final = "targetingKey"
 
 
 def bucket(salt: str, unit: str) -> int:
@@ -53,6 +55,14 @@ def unit_of(value: object) -> str | None:
     return None
 
 
+def targeting_unit(context: ContextMapping) -> str | None:
+    """Return the unit that a context's targeting key is, or None where it has none."""
+    value = context.get(TARGETING_KEY)
+    if type(value) is str and value.isascii() and value:
+        return value
+    return unit_of(value)
+
+
 def hash_threshold(upto: int) -> int:
     """Return the least hash whose bucket is `upto` or more: `hash < threshold ⇔ bucket < upto`.
 
@@ -77,28 +87,37 @@ def compile_split(
         unplaced: served where the context has no unit.
     """
     prefix = f"{salt}:"
-    if len(served) == 2:
-        below, above = served
-        (threshold,) = thresholds
+    place = _in_two if len(served) == 2 else _in_many
+    resolve = place(prefix, thresholds, served, unplaced)
+    if bucket_by == TARGETING_KEY:
+        return resolve
 
-        def place_in_two(context: ContextMapping, _peers: Peers) -> Resolution:
-            unit = context.get(bucket_by)
-            if type(unit) is str and unit and unit.isascii():
-                return below if murmur3(prefix + unit, 0, False) < threshold else above
-            text = unit_of(unit)
-            if text is None:
-                return unplaced
-            return below if murmur3(prefix + text, 0, False) < threshold else above
+    def resolve_by(context: ContextMapping, peers: Peers, _unit: str | None) -> Resolution:
+        return resolve(context, peers, unit_of(context.get(bucket_by)))
 
-        return place_in_two
+    return resolve_by
 
-    def place(context: ContextMapping, _peers: Peers) -> Resolution:
-        unit = context.get(bucket_by)
-        if type(unit) is str and unit and unit.isascii():
-            return served[bisect_right(thresholds, murmur3(prefix + unit, 0, False))]
-        text = unit_of(unit)
-        if text is None:
+
+def _in_two(
+    prefix: str, thresholds: Sequence[int], served: Sequence[Resolution], unplaced: Resolution
+) -> Resolver:
+    (threshold,) = thresholds
+    below, above = served
+
+    def resolve(_context: ContextMapping, _peers: Peers, unit: str | None) -> Resolution:
+        if unit is None:
             return unplaced
-        return served[bisect_right(thresholds, murmur3(prefix + text, 0, False))]
+        return below if murmur3(prefix + unit, 0, False) < threshold else above
 
-    return place
+    return resolve
+
+
+def _in_many(
+    prefix: str, thresholds: Sequence[int], served: Sequence[Resolution], unplaced: Resolution
+) -> Resolver:
+    def resolve(_context: ContextMapping, _peers: Peers, unit: str | None) -> Resolution:
+        if unit is None:
+            return unplaced
+        return served[bisect_right(thresholds, murmur3(prefix + unit, 0, False))]
+
+    return resolve

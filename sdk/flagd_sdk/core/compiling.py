@@ -8,9 +8,18 @@ killed or disabled flag needs none of its rules, so a fault in them can't keep i
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flagd_sdk.core.bucketing import BUCKETS, compile_split, hash_threshold
+from flagd_sdk.core.bucketing import BUCKETS, TARGETING_KEY, compile_split, hash_threshold
 from flagd_sdk.core.conditions import Gathered, compile_condition, located
-from flagd_sdk.core.model import Condition, Flag, Peers, Remembered, Resolution, Resolver, Segment
+from flagd_sdk.core.model import (
+    Condition,
+    Flag,
+    Peers,
+    Remembered,
+    Resolution,
+    Resolver,
+    Segment,
+    always,
+)
 from flagd_sdk.core.types import ContextMapping, JsonValue, Reason, shown
 from flagd_sdk.core.values import READERS
 from flagd_sdk.errors import ErrorCode, ParseError
@@ -36,7 +45,7 @@ def compile_flag(key: str, document: object, segments: Mapping[str, Segment]) ->
 def broken_flag(key: str, kind: str, version: int, fault: str) -> Flag:
     """Return a flag that resolves to ERROR for everyone, with the fault as its message."""
     resolution = error_resolution(key, ErrorCode.PARSE_ERROR, fault, version, kind)
-    return Flag(key, kind, version, False, False, {}, _NONE, _always(resolution), fault)
+    return Flag(key, kind, version, False, False, {}, _NONE, always(resolution), fault)
 
 
 def error_resolution(
@@ -44,10 +53,6 @@ def error_resolution(
 ) -> Resolution:
     """Return the resolution of a flag that can't be evaluated."""
     return Resolution(key, None, None, Reason.ERROR, None, None, version, kind, code, message)
-
-
-def _always(resolution: Resolution) -> Resolver:
-    return lambda _context, _peers: resolution
 
 
 def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -> Flag:
@@ -73,12 +78,12 @@ def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -
         resolution = Resolution(
             key, values[off_variant], off_variant, Reason.DISABLED, None, None, version, kind
         )
-        return Flag(key, kind, version, enabled, killed, values, _NONE, _always(resolution))
+        return Flag(key, kind, version, enabled, killed, values, _NONE, always(resolution))
     serving = _Serving(key, kind, version, values, off_variant)
     default = serving.serve(document.get("default_serve"), "default", Reason.STATIC)
     rules = document.get("rules")
     if not rules and (rules is None or type(rules) is list):
-        resolve = _always(default) if isinstance(default, Resolution) else default
+        resolve = always(default) if isinstance(default, Resolution) else default
         return Flag(key, kind, version, enabled, killed, values, _NONE, resolve)
     gathered = Gathered(segments)
     resolve = _with_rules(serving.rules(rules, gathered), default)
@@ -110,13 +115,13 @@ def _with_rules(rules: list[tuple[Condition, _Outcome]], default: _Outcome) -> R
     """Serve the first rule that holds, else the default."""
     chain = tuple(rules)
 
-    def resolve(context: ContextMapping, peers: Peers) -> Resolution:
+    def resolve(context: ContextMapping, peers: Peers, unit: str | None) -> Resolution:
         outcome = default
         for holds, served in chain:
             if holds(context, peers):
                 outcome = served
                 break
-        return outcome if isinstance(outcome, Resolution) else outcome(context, peers)
+        return outcome if isinstance(outcome, Resolution) else outcome(context, peers, unit)
 
     return resolve
 
@@ -127,10 +132,10 @@ def _remembering(resolve: Resolver) -> Resolver:
     Without it, flags that ask twice for flags that ask twice take time exponential in their depth.
     """
 
-    def resolve_once(context: ContextMapping, peers: Peers) -> Resolution:
+    def resolve_once(context: ContextMapping, peers: Peers, unit: str | None) -> Resolution:
         if type(peers) is not Remembered:
-            peers = Remembered(context, peers)
-        return resolve(context, peers)
+            peers = Remembered(context, peers, unit)
+        return resolve(context, peers, unit)
 
     return resolve_once
 
@@ -205,7 +210,7 @@ class _Serving:
     def _split(self, document: object, split: str) -> Resolver:
         if type(document) is not dict:
             raise ParseError(f"split: {shown(document)}; expected an object")
-        bucket_by = document.get("bucket_by", "targetingKey")
+        bucket_by = document.get("bucket_by", TARGETING_KEY)
         if type(bucket_by) is not str or not bucket_by:
             raise ParseError(f"split.bucket_by: {shown(bucket_by)}; expected an attribute's name")
         salt = document.get("salt", self.key)

@@ -202,7 +202,9 @@ def _prerequisite(key: object, variants: object, gathered: Gathered) -> Conditio
     gathered.prerequisites.add(key)
 
     def holds(context: ContextMapping, peers: Peers) -> bool:
+        # The flag that this condition stands in sees to it that its peers are `Remembered`, each
+        # already bound to this very context.
         peer = peers.get(key)
-        return peer is not None and peer(context, peers).variant in wanted
+        return peer is not None and peer(context, peers, None).variant in wanted
 
     return holds

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
+from flagd_sdk.core.bucketing import targeting_unit
 from flagd_sdk.core.compiling import broken_flag, compile_flag, error_resolution
 from flagd_sdk.core.cycles import describe_cycle, find_cycles
 from flagd_sdk.core.model import Flag, Resolution, Resolver, Segment
@@ -21,8 +22,8 @@ class FlagSet:
         unit_key: key of the hash under which failing units are reported.
         flags: key → compiled flag, broken ones too.
         faults: key → why that flag can't be evaluated.
-        resolvers: key → its function of (context, resolvers), for callers that can't afford
-            `resolve`; they catch what the context's own code raises.
+        resolvers: key → its function of (context, resolvers, targeting_unit(context)), for callers
+            that evaluate many flags for one context; they catch what the context's code raises.
     """
 
     __slots__ = (
@@ -62,7 +63,7 @@ class FlagSet:
         """Evaluate a flag for a context. Never raises, whatever key and context are."""
         try:
             resolvers = self.resolvers
-            return resolvers[key](context, resolvers)
+            return resolvers[key](context, resolvers, targeting_unit(context))
         except Exception as error:  # the host's edge: a context's values may run any code
             return self._failure(key, context, error)
 

@@ -66,31 +66,35 @@ class Resolution:
         return f"<Resolution {self.flag} {self.variant} {self.reason}>"
 
 
-# A resolver may need other flags (prerequisites); they are handed in, so that a flag stays
-# compiled while its neighbours change.
-Resolver: TypeAlias = Callable[[ContextMapping, "Peers"], Resolution]
+# Takes the context; the other flags, for prerequisites, so that a flag stays compiled while its
+# neighbours change; and what `bucketing.targeting_unit` makes of the context, which is the same for
+# all flags.
+Resolver: TypeAlias = Callable[[ContextMapping, "Peers", str | None], Resolution]
 Peers: TypeAlias = Mapping[str, Resolver]
 Condition: TypeAlias = Callable[[ContextMapping, Peers], bool]
+
+
+def always(resolution: Resolution) -> Resolver:
+    """Return the resolver that serves everyone the same."""
+    return lambda _context, _peers, _unit: resolution
 
 
 class Remembered(Mapping[str, Resolver]):
     """Other flags for one context, each evaluated when first asked for and then remembered."""
 
-    __slots__ = ("_context", "_peers", "_served")
+    __slots__ = ("_context", "_peers", "_served", "_unit")
 
-    def __init__(self, context: ContextMapping, peers: Peers) -> None:
+    def __init__(self, context: ContextMapping, peers: Peers, unit: str | None) -> None:
         self._context = context
         self._peers = peers
+        self._unit = unit
         self._served: dict[str, Resolver] = {}
 
     def __getitem__(self, key: str) -> Resolver:
         served = self._served.get(key)
         if served is None:
-            resolution = self._peers[key](self._context, self)
-
-            def served(_context: ContextMapping, _peers: Peers) -> Resolution:
-                return resolution
-
+            resolution = self._peers[key](self._context, self, self._unit)
+            served = always(resolution)
             self._served[key] = served
         return served
 
