@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from datetime import timedelta
+from threading import Semaphore
 
 from flask import Flask
 from werkzeug.routing import BaseConverter, Map
@@ -58,6 +59,8 @@ _BLUEPRINTS = (
     tokens,
 )
 _WRITABLE_WITHIN_S = 1.0
+# Of so many threads one may wait for a receipt.
+_THREADS_PER_WAIT = 3
 
 
 def create_app(settings: Settings, *, clock: Clock | None = None) -> Flask:
@@ -144,6 +147,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             snapshots=snapshots,
             hub=hub,
             receipts=receipts,
+            receipt_turns=Semaphore(max(1, settings.threads // _THREADS_PER_WAIT)),
             ingestion=ingestion,
             guarding=guarding,
             metrics=metrics,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Semaphore
 from typing import cast
 
 from flask import current_app
@@ -38,6 +39,7 @@ class Services:
     """Everything a view may call.
 
     Attributes:
+        receipt_turns: how many requests may wait for a receipt at once.
         checks: name → check of readiness, which raises where something is not ready.
         stopping: releases whoever waits, so that open requests end soon. Never blocks.
         close: ends threads and connections, after the last request.
@@ -55,6 +57,7 @@ class Services:
     snapshots: Snapshots
     hub: Hub
     receipts: Receipts
+    receipt_turns: Semaphore
     ingestion: Ingestion
     guarding: Guarding
     metrics: Metrics

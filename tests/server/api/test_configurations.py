@@ -1,6 +1,7 @@
 """A flag in an environment: versions and their conflicts, kill and restore, rollback, history."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,17 @@ from flask import Flask
 
 from tests.server.api.client import Api
 from tests.server.api.conftest import CHECKOUT, PRODUCTION
+
+SUMMARY = {
+    "instance": "i-1",
+    "sequence": 1,
+    "service": "shop",
+    "service_version": "1",
+    "applied_sequence": 1,
+    "started_at": "2026-11-23T19:14:36Z",
+    "ended_at": "2026-11-23T19:14:37Z",
+    "cells": [],
+}
 
 
 class TestChanging:
@@ -168,25 +180,29 @@ class TestKilling:
     def test_the_receipt_names_who_has_not_confirmed(
         self, admin: Api, sdk: Api, checkout: str
     ) -> None:
-        summary = {
-            "instance": "i-1",
-            "sequence": 1,
-            "service": "shop",
-            "service_version": "1",
-            "applied_sequence": 1,
-            "started_at": "2026-11-23T19:14:36Z",
-            "ended_at": "2026-11-23T19:14:37Z",
-            "cells": [],
-        }
-        sdk.post("/sdk/v1/telemetry", summary)
+        sdk.post("/sdk/v1/telemetry", SUMMARY)
         killed = admin.post(f"{PRODUCTION}/kill?wait_s=0", {"reason": "smoke"}).json
         assert killed["receipt"]["processes"] == 1
         assert killed["receipt"]["unconfirmed"] == ["i-1"]
-        confirmed = summary | {"sequence": 2, "applied_sequence": killed["sequence"]}
+        confirmed = SUMMARY | {"sequence": 2, "applied_sequence": killed["sequence"]}
         sdk.post("/sdk/v1/telemetry", confirmed)
         again = admin.post(f"{PRODUCTION}/kill?wait_s=0.5", {"reason": "smoke"}).json
         assert again["receipt"]["confirmed"] == 1
         assert again["receipt"]["unconfirmed"] == []
+
+    def test_waiting_never_takes_all_threads(
+        self, app: Flask, admin: Api, sdk: Api, checkout: str
+    ) -> None:
+        turns = app.extensions["flagd_server"].receipt_turns
+        taken = 0
+        while turns.acquire(blocking=False):
+            taken += 1
+        assert taken == 4, "of twelve threads"
+        sdk.post("/sdk/v1/telemetry", SUMMARY)
+        started_s = time.monotonic()
+        killed = admin.post(f"{PRODUCTION}/kill?wait_s=30", {"reason": "smoke"}).json
+        assert time.monotonic() - started_s < 10
+        assert killed["receipt"]["unconfirmed"] == ["i-1"]
 
     @pytest.mark.parametrize("wait", ["-1", "31", "nan", "1e1", "five", "", "1_0", "٣"])
     def test_a_wait_that_is_none_is_named(self, admin: Api, checkout: str, wait: str) -> None:
