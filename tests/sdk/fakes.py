@@ -88,15 +88,26 @@ class FakeClock:
 
 
 class FakeStream:
-    """Yields what it was given, then ends, breaks, or stays open until it is interrupted."""
+    """Yields what it was given, then ends, breaks, or stays open until it is interrupted.
 
-    def __init__(self, *chunks: bytes | Exception, stays_open: bool = False) -> None:
+    Where there is a `gate`, nothing comes before it is opened.
+    """
+
+    def __init__(
+        self,
+        *chunks: bytes | Exception,
+        stays_open: bool = False,
+        gate: threading.Event | None = None,
+    ) -> None:
         self._chunks = deque(chunks)
+        self._gate = gate
         self._stays_open = stays_open
         self._interrupted = threading.Event()
         self.is_closed = False
 
     def read(self) -> bytes:
+        if self._gate is not None:
+            self._gate.wait()
         if self._chunks:
             chunk = self._chunks.popleft()
             if isinstance(chunk, Exception):
