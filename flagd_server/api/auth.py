@@ -23,6 +23,7 @@ KILL = ("admin", "kill")
 SDK = ("sdk",)
 
 _MAX_TOKEN_CHARS = 512
+_CHALLENGE = 'Bearer realm="flagd-server"'
 
 
 def requires(
@@ -62,29 +63,30 @@ def caller_environment() -> str:
     return environment
 
 
-def _authenticate() -> Token:
-    header = request.headers.get("Authorization", "")
+def token_text(header: str) -> str | None:
+    """Return the token in an `Authorization` header; None where there is none."""
     scheme, _, text = header.partition(" ")
-    if scheme.lower() != "bearer" or not text.strip():
-        raise ProblemError(
-            Problem(
-                "unauthorized",
-                "expected the header Authorization: Bearer <token>",
-                headers={"WWW-Authenticate": 'Bearer realm="flagd-server"'},
-            )
-        )
     text = text.strip()
-    token = services().tokens.authenticate(text) if len(text) <= _MAX_TOKEN_CHARS else None
-    if token is None:
-        challenge = 'Bearer realm="flagd-server", error="invalid_token"'
+    if scheme.lower() != "bearer" or not 0 < len(text) <= _MAX_TOKEN_CHARS:
+        return None
+    return text
+
+
+def _authenticate() -> Token:
+    text = token_text(request.headers.get("Authorization", ""))
+    if text is None:
         raise ProblemError(
-            Problem(
-                "unauthorized",
-                "the token is unknown or was revoked",
-                headers={"WWW-Authenticate": challenge},
-            )
+            _unauthorized("expected the header Authorization: Bearer <token>", _CHALLENGE)
         )
+    token = services().tokens.authenticate(text)
+    if token is None:
+        challenge = f'{_CHALLENGE}, error="invalid_token"'
+        raise ProblemError(_unauthorized("the token is unknown or was revoked", challenge))
     return token
+
+
+def _unauthorized(detail: str, challenge: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})
 
 
 def _forbidden(token: Token, scopes: tuple[str, ...]) -> Problem:

@@ -80,17 +80,20 @@ class Metrics:
         """Count the request that `response` answers, and return the response."""
         route = request.url_rule.rule if request.url_rule is not None else "unmatched"
         method = request.method if request.method in _METHODS else "OTHER"
-        key = (route, method, response.status_code)
+        self.count(route, method, response.status_code, time.perf_counter() - g.started_s)
+        return response
+
+    def count(self, route: str, method: str, status: int, duration_s: float) -> None:
+        key = (route, method, status)
         children = self._by_request.get(key)
         if children is None:
             children = (
-                self._requests.labels(route, method, str(response.status_code)),
+                self._requests.labels(route, method, str(status)),
                 self._durations.labels(route),
             )
             self._by_request[key] = children
         children[0].inc()
-        children[1].observe(time.perf_counter() - g.started_s)
-        return response
+        children[1].observe(duration_s)
 
     def count_summary(
         self, environment: str, *, duplicate: bool, accepted: int, refused: int

@@ -4,30 +4,24 @@ from flask import Blueprint, Response, request
 
 from flagd_server.api.auth import SDK, caller, caller_environment, requires
 from flagd_server.api.documents import Json
+from flagd_server.api.not_modified import CACHE_CONTROL
 from flagd_server.api.requests import read_body
 from flagd_server.api.schemas.telemetry import SummaryBody
 from flagd_server.api.wiring import services
 
 blueprint = Blueprint("sdk", __name__, url_prefix="/sdk/v1")
 
-# May be kept, must be asked about each time; never by a cache that serves others.
-_CACHE_CONTROL = "private, no-cache"
-
 
 @blueprint.get("/flags")
 @requires(*SDK)
 def get_flags() -> Response:
     snapshot = services().snapshots.current(caller_environment())
-    headers = {"ETag": snapshot.etag, "Cache-Control": _CACHE_CONTROL}
-    held = request.headers.get("If-None-Match")
-    if held is not None and _is_held(held, snapshot.etag):
+    headers = {"ETag": snapshot.etag, "Cache-Control": CACHE_CONTROL}
+    # The very tag, alone, is answered before Flask (not_modified.py): what is left is lists of
+    # tags, weak ones and `*`.
+    if request.if_none_match.contains_weak(snapshot.etag.strip('"')):
         return Response(status=304, headers=headers)
     return Response(snapshot.body, headers=headers, content_type="application/json")
-
-
-def _is_held(held: str, etag: str) -> bool:
-    # Nearly every request sends back the very tag it was given; parsing is for the others.
-    return held == etag or request.if_none_match.contains_weak(etag.strip('"'))
 
 
 @blueprint.post("/telemetry")

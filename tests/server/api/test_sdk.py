@@ -8,6 +8,7 @@ import pytest
 
 from flagd_sdk.core.parsing import parse_flag_set
 from flagd_server.domain.telemetry import MAX_CELLS, MAX_COUNT, MAX_LATENCY_BUCKET
+from flagd_server.services.first_start import InitialTokens
 from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
 from tests.server.api.conftest import CHECKOUT, PRODUCTION
@@ -38,6 +39,25 @@ class TestFlags:
         assert same.headers["ETag"] == etag
         admin.post(f"{PRODUCTION}/kill", {"reason": "smoke"})
         assert sdk.get(FLAGS, headers={"If-None-Match": etag}).status_code == 200
+
+    def test_the_short_way_answers_as_the_view_does(self, sdk: Api, checkout: str) -> None:
+        etag = sdk.get(FLAGS).headers["ETag"]
+        short = sdk.get(FLAGS, headers={"If-None-Match": etag})
+        view = sdk.get(FLAGS, headers={"If-None-Match": f"{etag}, {etag}"})
+        assert (short.status, short.data) == (view.status, view.data)
+        assert sorted(short.headers.items()) == sorted(view.headers.items())
+        route = 'flagd_http_requests_total{method="GET",route="/sdk/v1/flags",status="304"} 2.0'
+        assert route in sdk.get("/metrics").text.splitlines()
+
+    def test_the_short_way_is_for_the_token_s_own_environment(
+        self, sdk: Api, admin: Api, initial_tokens: InitialTokens
+    ) -> None:
+        held = {"If-None-Match": sdk.get(FLAGS).headers["ETag"]}
+        assert sdk.by(initial_tokens.sdk["staging"]).get(FLAGS, headers=held).status_code == 200
+        assert admin.get(FLAGS, headers=held).status_code == 403
+        assert sdk.by("fr_sdk_production_x").get(FLAGS, headers=held).status_code == 401
+        assert sdk.by(None).get(FLAGS, headers=held).status_code == 401
+        assert sdk.get(f"{FLAGS}?x=1", headers=held).status_code == 422
 
     @pytest.mark.parametrize("form", ["W/{0}", '"x", {0}', "*", '{0} , W/"y"'])
     def test_are_compared_as_http_says(self, sdk: Api, form: str) -> None:
