@@ -15,7 +15,7 @@ MAX_VALUE_BYTES = 64 * 1024
 
 KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
-_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 _RFC3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -51,10 +51,10 @@ def _checked_environment(text: str) -> str:
 
 Key = Annotated[str, AfterValidator(_checked_key)]
 EnvironmentKey = Annotated[str, AfterValidator(_checked_environment)]
-Line = Annotated[str, StringConstraints(max_length=128, pattern=_NO_CONTROL_CHARACTERS)]
+Line = Annotated[str, StringConstraints(max_length=128, pattern=NO_CONTROL_CHARACTERS)]
 """Up to 128 characters on one line; may be empty."""
 Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=128, pattern=_NO_CONTROL_CHARACTERS)
+    str, StringConstraints(min_length=1, max_length=128, pattern=NO_CONTROL_CHARACTERS)
 ]
 Text = Annotated[str, StringConstraints(max_length=2_000)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]

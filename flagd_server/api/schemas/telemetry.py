@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from flagd_server.api.schemas.base import (
     MAX_SAFE_INTEGER,
+    NO_CONTROL_CHARACTERS,
     Document,
     Key,
     Line,
@@ -16,8 +17,6 @@ from flagd_server.api.schemas.base import (
 )
 from flagd_server.domain import telemetry
 from flagd_server.domain.telemetry import MAX_COUNT
-
-_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Kind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
@@ -73,9 +72,9 @@ class ErrorKindBody(Document):
     flag: Key
     variant: Key
     kind: Kind
-    where: Annotated[str, StringConstraints(max_length=256, pattern=_NO_CONTROL_CHARACTERS)]
+    where: Annotated[str, StringConstraints(max_length=256, pattern=NO_CONTROL_CHARACTERS)]
     count: Count
-    sample: Annotated[str, StringConstraints(max_length=512, pattern=_NO_CONTROL_CHARACTERS)]
+    sample: Annotated[str, StringConstraints(max_length=512, pattern=NO_CONTROL_CHARACTERS)]
 
     def to_domain(self) -> telemetry.ErrorKind:
         return telemetry.ErrorKind(
