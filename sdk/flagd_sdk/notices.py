@@ -1,14 +1,12 @@
-"""Logs what goes wrong once per cause, and once that it is well again.
+"""Logs what goes wrong once per cause, and once that it is well again."""
 
-`logging` is imported with the first message: it is a tenth of what `import flagd_sdk` may cost.
-"""
-
+# Not later, on a thread of ours: its hooks, registered in the middle of a fork, would release a
+# lock that they never took.
+import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from logging import Logger
+_logger = logging.getLogger("flagd_sdk")
 
 # The same cause is told again only after this time, so that a server that comes and goes every
 # few seconds does not fill the log.
@@ -31,17 +29,17 @@ class Notices:
     def tell(self, cause: str, message: str, *values: object) -> None:
         """Log a warning, unless the same cause was told lately."""
         if self._is_new(cause):
-            _logger().warning(message, *values)
+            _logger.warning(message, *values)
 
     def mention(self, cause: str, message: str, *values: object) -> None:
         """Log for information, unless the same cause was told lately."""
         if self._is_new(cause):
-            _logger().info(message, *values)
+            _logger.info(message, *values)
 
     def crash(self, cause: str, message: str, *values: object) -> None:
         """Log the exception being handled, unless the same cause was told lately."""
         if self._is_new(cause):
-            _logger().exception(message, *values)
+            _logger.exception(message, *values)
 
     def _is_new(self, cause: str) -> bool:
         now = self._clock()
@@ -61,14 +59,8 @@ class Notices:
             if area not in self._standing:
                 return
             self._standing.discard(area)
-        _logger().info(message, *values)
+        _logger.info(message, *values)
 
     def after_fork(self) -> None:
         """Replace what another thread may have held in the parent."""
         self._lock = threading.Lock()
-
-
-def _logger() -> "Logger":
-    from logging import getLogger
-
-    return getLogger("flagd_sdk")

@@ -1,0 +1,260 @@
+"""A real server on loopback that does what servers, proxies and networks do on a bad day."""
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Self
+
+from tests.sdk.fakes import sse
+
+Handler = Callable[["MisbehavingServer", socket.socket, str], None]
+
+
+class MisbehavingServer:
+    """Answers by `mode`, which may change at any time; `heal` makes it an ordinary flag server.
+
+    Every connection is noted in `connected_at`, and one that a fault left open is cut by `heal`.
+    """
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.connected_at: list[float] = []
+        self.summaries: list[dict[str, Any]] = []
+        self.headers: list[str] = []
+        self._mode: Handler = healthy
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()  # guards _open
+        self._ending = threading.Event()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._stop_listening()
+        self.cut()
+
+    def misbehave(self, mode: Handler) -> None:
+        """Do so from now on, and cut what is connected."""
+        self._mode = mode
+        self.cut()
+
+    def refuse(self) -> None:
+        """Refuse connections until `heal`."""
+        self._stop_listening()
+        self.cut()
+
+    def heal(self) -> None:
+        """Be an ordinary server from now on."""
+        self._mode = healthy
+        if self._listener.fileno() < 0:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self.cut()
+
+    def publish(self, flag: dict[str, Any]) -> None:
+        """Change a flag: whoever fetches or connects from now on gets it."""
+        self.document = {
+            **self.document,
+            "sequence": self.document["sequence"] + 1,
+            "flags": {**self.document["flags"], flag["key"]: flag},
+        }
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        with self._lock:
+            connections, self._open = self._open, set()
+        for connection in connections:
+            _reset(connection)
+
+    def worst_second(self) -> int:
+        """Return the most connections made in any one second."""
+        times = sorted(self.connected_at)
+        return max((sum(t <= at < t + 1 for at in times) for t in times), default=0)
+
+    def _stop_listening(self) -> None:
+        # Closing alone would leave the thread in `accept` with the port still listening.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            self.connected_at.append(monotonic())
+            with self._lock:
+                self._open.add(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            while request := _read_request(connection):
+                head, body = request
+                self.headers.append(head)
+                if body and "/telemetry" in head and self._mode is healthy:
+                    self.summaries.append(json.loads(body))
+                self._mode(self, connection, head)
+        except OSError:
+            pass  # the client, or the test, cut it
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Keep a connection waiting, until the test ends at the latest."""
+        self._ending.wait(timeout_s)
+
+
+def _read_request(connection: socket.socket) -> tuple[str, bytes] | None:
+    raw = b""
+    while b"\r\n\r\n" not in raw:
+        chunk = connection.recv(65536)
+        if not chunk:
+            return None
+        raw += chunk
+    head, _, body = raw.partition(b"\r\n\r\n")
+    text = head.decode("latin-1")
+    length = 0
+    for line in text.split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.lower() == "content-length":
+            length = int(value)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return text, body
+
+
+def _reset(connection: socket.socket) -> None:
+    try:
+        # Linger of zero: the peer sees a reset, not an orderly end.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    finally:
+        connection.close()
+
+
+def respond(
+    connection: socket.socket,
+    status: str,
+    body: bytes = b"",
+    content_type: str = "application/json",
+    headers: str = "",
+) -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{headers}"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+
+
+# --- modes -------------------------------------------------------------------------------------
+
+
+def healthy(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer as `flagd-server` does."""
+    document = server.document
+    if "/telemetry" in head:
+        respond(connection, "200 OK", b'{"accepted": 1, "duplicate": false, "refused": []}')
+    elif "/stream" in head:
+        open_stream(connection, chunked=False)
+        connection.sendall(b"retry: 200\n\n" + sse("flags", document, document["sequence"]))
+        server.wait()
+    else:
+        etag = f'"production-{document["sequence"]}"'
+        if f"If-None-Match: {etag}" in head:
+            connection.sendall(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+        else:
+            body = json.dumps(document).encode()
+            respond(connection, "200 OK", body, headers=f"ETag: {etag}\r\n")
+
+
+def open_stream(connection: socket.socket, chunked: bool) -> None:
+    framing = "Transfer-Encoding: chunked" if chunked else "Connection: close"
+    connection.sendall(
+        f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n".encode()
+    )
+
+
+def hang(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Take the request and never answer."""
+    server.wait()
+
+
+def status(line: str, headers: str = "") -> Handler:
+    """Answer everything with a status."""
+
+    def answer(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+        respond(connection, line, b'{"title": "no"}', "application/problem+json", headers)
+
+    return answer
+
+
+def html(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer as a login page in between does."""
+    respond(connection, "200 OK", b"<html>Please log in</html>", "text/html; charset=utf-8")
+
+
+def garbage(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer with bytes that are no HTTP."""
+    connection.sendall(b"\x16\x03\x01\x00\xff garbage \x00\xfe\r\n\r\n" * 3)
+    connection.close()
+
+
+def garbled_body(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer properly, with a body that is none."""
+    if "/stream" in head:
+        open_stream(connection, chunked=False)
+        connection.sendall(b"event: flags\ndata: {]\n\n\x00\xff\xfe")
+        connection.close()
+    else:
+        respond(connection, "200 OK", b'{"sequence": \xff')
+
+
+def half_an_event(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Break off in the middle of a newer flag set, and of every other answer."""
+    newer = {**server.document, "sequence": server.document["sequence"] + 100, "flags": {}}
+    if "/stream" in head:
+        open_stream(connection, chunked=False)
+        connection.sendall(sse("flags", newer)[:-1])
+    else:
+        body = json.dumps(newer).encode()
+        answer = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        connection.sendall(answer.encode() + b"\r\n\r\n" + body[:-1])
+    connection.close()
+
+
+def older(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer as a server restored from a backup would: with what was before."""
+    before = {**server.document, "sequence": 1, "flags": {}}
+    if "/stream" in head:
+        open_stream(connection, chunked=False)
+        connection.sendall(sse("flags", before, 1))
+        connection.close()
+    else:
+        respond(connection, "200 OK", json.dumps(before).encode())
+
+
+def too_much(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer without an end."""
+    kind = "text/event-stream" if "/stream" in head else "application/json"
+    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\ndata: ".encode())
+    while True:
+        connection.sendall(b"x" * 1_000_000)
+
+
+def compressed(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+    """Answer in an encoding that nobody asked for."""
+    kind = "text/event-stream" if "/stream" in head else "application/json"
+    respond(connection, "200 OK", b"\x1f\x8b\x08\x00", kind, "Content-Encoding: gzip\r\n")

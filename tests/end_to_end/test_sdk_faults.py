@@ -1,0 +1,276 @@
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from flagd_sdk import Backoff, ClientStatus, FlagClient
+from tests.end_to_end import misbehaving
+from tests.end_to_end.misbehaving import Handler, MisbehavingServer
+from tests.sdk.fakes import flag, flag_set, sse
+
+TOKEN = "fr_sdk_production_SeCrEtOfTheToken"
+FAULT_S = 1.2
+BACK_WITHIN_S = 15.0
+
+
+@pytest.fixture
+def server() -> Iterator[MisbehavingServer]:
+    with MisbehavingServer(flag_set(flag("on", on=100_000), sequence=50)) as server:
+        yield server
+
+
+@pytest.fixture
+def connect(server: MisbehavingServer, tmp_path: Path) -> Iterator[Callable[..., FlagClient]]:
+    clients: list[FlagClient] = []
+
+    def connect(**settings: Any) -> FlagClient:
+        defaults: dict[str, Any] = {
+            "cache_dir": None,
+            "connect_timeout_s": 0.5,
+            "request_timeout_s": 0.5,
+            "stream_silence_s": 1.0,
+            "poll_interval_s": 0.5,
+            "report_interval_s": 0.2,
+            "heartbeat_interval_s": 0.5,
+            "backoff": Backoff(first_s=0.25, cap_s=1.0, floor_s=0.25),
+        }
+        clients.append(FlagClient(server.url, TOKEN, **{**defaults, **settings}))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close(2.0)
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = BACK_WITHIN_S) -> bool:
+    deadline = monotonic() + timeout_s
+    while not condition():
+        if monotonic() > deadline:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+def observe(flags: FlagClient, seconds: float) -> set[bool]:
+    """Evaluate for a time and return the values seen."""
+    seen: set[bool] = set()
+    end = monotonic() + seconds
+    while monotonic() < end:
+        seen.add(flags.is_enabled("on", False))
+        threading.Event().wait(0.002)
+    return seen
+
+
+FAULTS: dict[str, Handler | None] = {
+    "refuses": None,
+    "hangs": misbehaving.hang,
+    "HTML": misbehaving.html,
+    "garbage": misbehaving.garbage,
+    "garbled body": misbehaving.garbled_body,
+    "half an event": misbehaving.half_an_event,
+    "older": misbehaving.older,
+    "too much": misbehaving.too_much,
+    "compressed": misbehaving.compressed,
+    "401": misbehaving.status("401 Unauthorized"),
+    "403": misbehaving.status("403 Forbidden"),
+    "404": misbehaving.status("404 Not Found"),
+    "429": misbehaving.status("429 Too Many Requests", "Retry-After: 0\r\n"),
+    "500": misbehaving.status("500 Internal Server Error"),
+    "redirect": misbehaving.status("302 Found", "Location: /sdk/v1/flags\r\n"),
+}
+
+
+def break_down(server: MisbehavingServer, fault: Handler | None) -> None:
+    if fault is None:
+        server.refuse()
+    else:
+        server.misbehave(fault)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_while_running_changes_nothing_and_passes(
+    server: MisbehavingServer,
+    connect: Callable[..., FlagClient],
+    fault: Handler | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "flagd_sdk")
+    flags = connect()
+    assert flags.wait_until_ready(10)
+    assert eventually(lambda: any("/stream" in head for head in server.headers))
+
+    break_down(server, fault)
+    assert observe(flags, FAULT_S) == {True}, "neither an older value nor the default"
+    assert flags.flag_set.sequence == 50
+
+    server.publish(flag("on", on=0, version=2))
+    server.heal()
+    assert eventually(lambda: flags.is_enabled("on", True) is False), "back by itself"
+    assert flags.status == ClientStatus.READY
+    assert len(caplog.records) <= 10, "once per cause"
+    assert TOKEN not in caplog.text
+    assert "SeCrEt" not in caplog.text
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_at_the_start_gives_the_defaults_and_passes(
+    server: MisbehavingServer, connect: Callable[..., FlagClient], fault: Handler | None
+) -> None:
+    break_down(server, fault)
+    began = monotonic()
+    flags = connect()
+    assert monotonic() - began < 0.5, "starting never waits"
+    is_older = fault is misbehaving.older  # which is a good first answer, without the flag
+    assert flags.wait_until_ready(0.3) is is_older
+    assert flags.is_enabled("on", False) is False
+    assert flags.is_enabled("on", True) is True
+    server.heal()
+    assert eventually(lambda: flags.is_enabled("on", False) is True)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_with_the_default_pace_no_fault_sees_more_than_five_connections_a_second(
+    server: MisbehavingServer, connect: Callable[..., FlagClient], fault: Handler | None
+) -> None:
+    break_down(server, fault)
+    flags = connect(
+        backoff=Backoff(),
+        poll_interval_s=10.0,
+        report_interval_s=1.0,
+        heartbeat_interval_s=10.0,
+    )
+    stop = monotonic() + 2.5
+    number = 0
+    while monotonic() < stop:
+        number += 1
+        with flags.scope({"targetingKey": f"u{number}"}):
+            flags.is_enabled("on")
+            flags.fail(f"kind-{number % 50}")
+        threading.Event().wait(0.01)
+    assert server.worst_second() <= 5
+
+
+def test_no_count_is_lost_or_doubled_by_an_outage(
+    server: MisbehavingServer, connect: Callable[..., FlagClient]
+) -> None:
+    flags = connect()
+    assert flags.wait_until_ready(10)
+    total = 0
+    for fault in (None, misbehaving.hang, misbehaving.status("503 Service Unavailable"), None):
+        for _ in range(50):
+            with flags.scope({"targetingKey": f"u{total}"}):
+                flags.is_enabled("on")
+            total += 1
+        break_down(server, fault)
+        threading.Event().wait(0.4)
+        server.heal()
+
+    def counted() -> int:
+        by_sequence = {summary["sequence"]: summary for summary in list(server.summaries)}
+        return sum(c["exposures"] for s in by_sequence.values() for c in s["cells"])
+
+    assert eventually(lambda: counted() == total)
+    assert [s["sequence"] for s in server.summaries] == sorted(
+        s["sequence"] for s in server.summaries
+    )
+
+
+def test_values_survive_a_restart_while_the_server_is_away(
+    server: MisbehavingServer, connect: Callable[..., FlagClient], tmp_path: Path
+) -> None:
+    flags = connect(cache_dir=tmp_path)
+    assert flags.wait_until_ready(10)
+    assert flags.close(5)
+    server.refuse()
+    again = connect(cache_dir=tmp_path)
+    assert again.is_enabled("on", False) is True
+    assert again.status == ClientStatus.STALE
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["until close", "chunked"])
+def test_an_event_is_applied_as_its_bytes_arrive(
+    server: MisbehavingServer, connect: Callable[..., FlagClient], chunked: bool
+) -> None:
+    more = threading.Event()
+
+    def drip(server: MisbehavingServer, connection: Any, head: str) -> None:
+        def send(raw: bytes) -> None:
+            connection.sendall(b"%x\r\n%b\r\n" % (len(raw), raw) if chunked else raw)
+
+        if "/stream" not in head:
+            misbehaving.healthy(server, connection, head)
+            return
+        misbehaving.open_stream(connection, chunked)
+        change = {"sequence": 51, "key": "on", "flag": flag("on", killed=True)}
+        raw = sse("flag", change, 51)
+        send(raw[:20])
+        more.wait()
+        send(raw[20:])
+        server.wait()  # the connection stays open, with nothing behind the event
+
+    server.misbehave(drip)
+    flags = connect(stream_silence_s=30.0, poll_interval_s=30.0)
+    assert flags.wait_until_ready(10)
+    assert flags.is_enabled("on") is True
+    more.set()
+    assert eventually(lambda: flags.is_enabled("on") is False, 5.0)
+
+
+def test_a_silent_stream_is_given_up_after_two_heartbeats(
+    server: MisbehavingServer, connect: Callable[..., FlagClient]
+) -> None:
+    streams: list[float] = []
+
+    def silent(server: MisbehavingServer, connection: Any, head: str) -> None:
+        if "/stream" not in head:
+            misbehaving.healthy(server, connection, head)
+            return
+        streams.append(monotonic())
+        misbehaving.open_stream(connection, chunked=False)
+        connection.sendall(b": hb\n\n")
+        server.wait()
+
+    server.misbehave(silent)
+    connect(stream_silence_s=0.5)
+    assert eventually(lambda: len(streams) >= 3)
+    assert streams[1] - streams[0] >= 0.5
+
+
+@pytest.mark.parametrize("mode", ["stream open", "hanging"])
+def test_closing_is_prompt_whatever_the_server_does(
+    server: MisbehavingServer, connect: Callable[..., FlagClient], mode: str
+) -> None:
+    flags = connect(stream_silence_s=60.0, request_timeout_s=60.0, report_interval_s=60.0)
+    assert flags.wait_until_ready(10)
+    assert eventually(lambda: any("/stream" in head for head in server.headers))
+    if mode == "hanging":
+        server.misbehave(misbehaving.hang)
+        with flags.scope({"targetingKey": "u1"}):
+            flags.is_enabled("on")
+    began = monotonic()
+    has_ended = flags.close(1.0)
+    assert monotonic() - began < 3.0
+    assert has_ended is (mode == "stream open")
+
+
+def test_the_token_goes_into_one_header_and_nothing_else(
+    server: MisbehavingServer,
+    connect: Callable[..., FlagClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login mallory password other\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    flags = connect()
+    assert flags.wait_until_ready(10)
+    assert flags.flush(10)
+    for head in list(server.headers):
+        assert f"Authorization: Bearer {TOKEN}" in head
+        assert head.count(TOKEN) == 1
+        assert "Accept-Encoding: identity" in head

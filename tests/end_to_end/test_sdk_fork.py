@@ -1,0 +1,33 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.forking_app import FORKS
+from tests.end_to_end.misbehaving import MisbehavingServer
+from tests.sdk.fakes import flag, flag_set
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("moment", ["early", "late"])
+def test_forked_children_work_and_every_unit_of_work_is_counted_once(
+    tmp_path: Path, moment: str
+) -> None:
+    with MisbehavingServer(flag_set(flag("on", on=100_000), sequence=50)) as server:
+        result = subprocess.run(
+            [sys.executable, "-m", "tests.end_to_end.forking_app", server.url, tmp_path, moment],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == "", "nothing is logged"
+        summaries = {(s["instance"], s["sequence"]): s for s in server.summaries}
+    assert len(summaries) == len(server.summaries), "nothing had to be sent twice"
+    assert len({instance for instance, _ in summaries}) == FORKS + 1
+    exposures = sum(c["exposures"] for s in summaries.values() for c in s["cells"])
+    assert exposures == int(result.stdout)
