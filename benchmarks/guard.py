@@ -144,7 +144,7 @@ def _outcomes(small: bool) -> list[Row]:
         (scenario, seed) for scenario in (*HARMLESS, *RENAMED, *ASKING) for seed in range(harmless)
     ]
     for of in FAULTS:
-        runs = per_day if of.fault.at_s else fresh
+        runs = late if of.fault.at_s else fresh
         jobs += [(of.scenario, seed) for seed in range(runs)]
     # The long ones first, so that both cores end together.
     jobs.sort(key=lambda job: -job[0].duration_s)

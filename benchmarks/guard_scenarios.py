@@ -346,11 +346,11 @@ HARMLESS = (
     ),
 )
 RENAMED = tuple(
-    Scenario(f"renamed errors, base {base:.1%}", base=base, is_renamed=True)
+    Scenario(f"renamed errors, base {base:.1%}", base=base, duration_s=2 * HOUR_S, is_renamed=True)
     for base in (0.001, 0.01, 0.05)
 )
 ASKING = tuple(
-    Scenario(f"{times} the requests, base {base:.1%}", base=base, asks=asks)
+    Scenario(f"{times} the requests, base {base:.1%}", base=base, duration_s=2 * HOUR_S, asks=asks)
     for times, asks in (("three times", 3.0), ("a third of", 1 / 3))
     for base in (0.001, 0.01, 0.05)
 )

@@ -219,10 +219,10 @@ class Comparison:
         for stream, sides in heard.items():
             # Most streams hear all of a batch: it is weighed once for them.
             is_whole = len(sides) == len(fresh)
-            score = stream.toss(
-                self.bets, t, whole if is_whole else Batch.of(self.bets, sides, rate_share)
-            )
-            best = max(best, score)
+            heard_batch = whole if is_whole else Batch.of(self.bets, sides, rate_share)
+            score = stream.toss(self.bets, t, heard_batch)
+            if score > best:
+                best = score
         self._bound()
         return best
 

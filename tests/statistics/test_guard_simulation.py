@@ -1,0 +1,87 @@
+"""Seeded lives through the whole guard: few false kills, and faults found in good time.
+
+At a much larger alpha than the default, so that a few hundred lives can tell a guard that errs
+too often from one that does not.
+"""
+
+from dataclasses import replace
+from math import inf
+from statistics import median
+
+import pytest
+
+from benchmarks.guard_scenarios import (
+    FAULTS,
+    HARMLESS,
+    HOUR_S,
+    Fault,
+    Scenario,
+    diurnal,
+    live,
+    outage,
+    wald_bound_s,
+)
+
+ALPHA = 0.2
+SHORT_S = HOUR_S / 6
+
+
+def killed(scenario: Scenario, lives: int, alpha: float = ALPHA) -> int:
+    return sum(live(scenario, seed, alpha).killed_after_s is not None for seed in range(lives))
+
+
+# The least room for the evidence to rise by chance that still has many tosses.
+SMALL = Scenario("small", units=1_000, base=0.02, duration_s=SHORT_S)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        SMALL,
+        replace(SMALL, name="outage", base=0.002, failing=lambda t: outage(t + 1_700.0)),
+        replace(SMALL, name="ramp", ramp=((0.0, 1.0), (200.0, 25.0), (400.0, 50.0)), load=diurnal),
+        replace(SMALL, name="heavy users", zipf=1.2),
+        replace(SMALL, name="retries", retries=20),
+    ],
+    ids=lambda scenario: scenario.name,
+)
+def test_false_kills_stay_under_alpha_even_where_alpha_is_large(scenario: Scenario) -> None:
+    lives = 40
+    # Alpha is a bound that the union over streams leaves far from tight.
+    assert killed(scenario, lives) <= ALPHA * lives
+
+
+def test_the_same_lives_are_killed_when_the_feature_does_harm() -> None:
+    faulty = replace(SMALL, name="fault", fault=Fault(4.0, has_new_kind=False))
+    assert killed(faulty, 10) == 10
+
+
+def test_a_harmless_feature_survives_at_the_default_alpha_whatever_happens_around_it() -> None:
+    for scenario in HARMLESS:
+        short = replace(scenario, duration_s=HOUR_S / 2, units=2_000)
+        assert live(short, seed=0).killed_after_s is None, scenario.name
+
+
+@pytest.mark.parametrize(
+    "of", [of for of in FAULTS if of.fault.at_s == 0.0], ids=lambda of: of[0].name
+)
+def test_a_fresh_fault_is_found_within_a_few_times_the_bound(
+    of: tuple[Scenario, Fault, float],
+) -> None:
+    scenario, fault, _ = of
+    bound_s = wald_bound_s(scenario.base, fault.ratio)
+    outcomes = [live(scenario, seed).killed_after_s for seed in range(7)]
+    assert median(inf if after_s is None else after_s for after_s in outcomes) < 3.0 * bound_s
+
+
+def test_a_fault_after_hours_of_health_is_found_too() -> None:
+    fault = Fault(5.0, has_new_kind=True, at_s=3 * HOUR_S, is_announced=True)
+    scenario = Scenario("late", base=0.001, duration_s=4 * HOUR_S, fault=fault)
+    after_s = live(scenario, seed=1).killed_after_s
+    assert after_s is not None
+    assert 0.0 < after_s < 3.0 * wald_bound_s(0.001, 5.0)
+
+
+def test_the_bound_is_the_published_one() -> None:
+    # 1 % doubled at a quarter: some ten thousand requests.
+    assert wald_bound_s(0.01, 2.0) * 50.0 == pytest.approx(10_070, rel=0.01)
