@@ -139,10 +139,9 @@ def _sizes() -> list[Row]:
 
 
 def _outcomes(small: bool) -> list[Row]:
-    harmless, per_day, fresh = (2, 1, 7) if small else (12, 9, 31)
-    jobs = [
-        (scenario, seed) for scenario in (*HARMLESS, *RENAMED, *ASKING) for seed in range(harmless)
-    ]
+    harmless, robust, late, fresh = (2, 2, 1, 7) if small else (8, 20, 21, 41)
+    jobs = [(scenario, seed) for scenario in HARMLESS for seed in range(harmless)]
+    jobs += [(scenario, seed) for scenario in (*RENAMED, *ASKING) for seed in range(robust)]
     for of in FAULTS:
         runs = late if of.fault.at_s else fresh
         jobs += [(of.scenario, seed) for seed in range(runs)]
