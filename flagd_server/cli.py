@@ -176,7 +176,7 @@ def _configure_token(parser: argparse.ArgumentParser) -> None:
 def _configure_token_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scope", required=True, choices=SCOPES)
     parser.add_argument("--name", required=True, help="whose it is; shown in the audit")
-    parser.add_argument("--environment", help="with the scopes sdk and ofrep: the one it is for")
+    parser.add_argument("--environment", help="with the scope sdk: the one it is for")
     parser.add_argument(
         "--kind",
         choices=KINDS,

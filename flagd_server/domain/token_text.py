@@ -6,9 +6,9 @@ where to revoke it; only its secret part is secret.
 
 import re
 
-ENVIRONMENT_SCOPES = ("sdk", "ofrep")
+ENVIRONMENT_SCOPES = ("sdk",)
 """Scopes of applications: each token is for one environment."""
-SCOPES = ("admin", "read", "kill", "deploy", *ENVIRONMENT_SCOPES)
+SCOPES = ("admin", "read", "kill", *ENVIRONMENT_SCOPES)
 KINDS = ("server", "client")
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

@@ -26,7 +26,7 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,
 Tags = Annotated[list[Tag], Field(max_length=32)]
 Lifetime = Literal["temporary", "permanent"]
 FlagType = Literal["boolean", "string", "integer", "float", "object"]
-TokenScope = Literal["admin", "read", "kill", "deploy", "sdk", "ofrep"]
+TokenScope = Literal["admin", "read", "kill", "sdk"]
 
 # The default of a field that may be left out but has no value of its own. It never leaves the
 # model: what a client wrote is read through `Document.given()`.

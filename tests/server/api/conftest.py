@@ -78,7 +78,7 @@ def with_scope(admin: Api) -> Callable[[str], Api]:
 
     def make(scope: str) -> Api:
         body = {"scope": scope, "name": f"test {scope}"}
-        if scope in ("sdk", "ofrep"):
+        if scope == "sdk":
             body["environment"] = "production"
         return admin.by(admin.post("/api/v1/tokens", body).json["text"])
 

@@ -7,7 +7,7 @@ import pytest
 from tests.contract.openapi_contract import Operation, contract
 from tests.server.api.client import Api
 
-SCOPES = ("admin", "read", "kill", "deploy", "sdk", "ofrep")
+SCOPES = ("admin", "read", "kill", "sdk")
 GUARDED = [operation for operation in contract().operations if operation.scopes]
 
 

@@ -112,7 +112,7 @@ def test_creating_and_revoking_are_audited_without_the_secret(world: AdminWorld)
     ("scope", "environment", "kind", "fields"),
     [
         ("sdk", None, "server", ["environment"]),
-        ("ofrep", "nowhere", "server", ["environment"]),
+        ("sdk", "nowhere", "server", ["environment"]),
         ("admin", PRODUCTION, "server", ["environment"]),
         ("root", None, "robot", ["scope", "kind"]),
         ("sdk", "nowhere", "robot", ["kind", "environment"]),
