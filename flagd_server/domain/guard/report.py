@@ -3,16 +3,14 @@
 It says what was seen and how that was weighed, so that the decision can be checked by hand.
 """
 
-from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
 from flagd_server.domain.guard.comparison import Comparison, Counts
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing
-from flagd_server.domain.guard.streams import Stream
+from flagd_server.domain.guard.streams import Stream, by_share
 from flagd_server.domain.guard.tosses import Toss
-from flagd_server.stats.coin import Tosses
 from flagd_server.stats.intervals import ratio_interval, tail_probability
 
 TOSSES_SHOWN = 200
@@ -26,9 +24,8 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
     Args:
         t: seconds on the clock of the events, for what depends on the present.
     """
-    decision = guard.decision
     return {
-        "decision": None if decision is None else decision.to_document(),
+        "decision": guard.decision.to_document(),
         "policy": {
             "alpha": guard.policy.alpha,
             "margin": guard.policy.margin,
@@ -44,7 +41,9 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
 
 def _comparison(comparison: Comparison, nearest: Standing, alpha: float) -> dict[str, Any]:
     heard = _replay(comparison, nearest.stream)
-    tosses = _by_share(toss for _, batch, _ in heard for toss in batch)
+    tosses = by_share(
+        (toss.share, bool(toss.in_treatment)) for _, batch, _ in heard for toss in batch
+    )
     kinds, instances = list(comparison.kinds), list(comparison.instances)
     low, high = ratio_interval(tosses, INTERVAL_ALPHA) if tosses else (0.0, float("inf"))
     return {
@@ -87,10 +86,10 @@ def _arm(variant: str, counts: Counts, nearest: Standing, is_treatment: bool) ->
 
 def _streams(comparison: Comparison) -> list[tuple[str, Stream, float]]:
     """Return (name, stream, rate witness of its epoch) of every stream that is open."""
-    found = []
-    for epoch, stream in comparison.streams():
-        found.append((comparison.name_of(epoch, stream), stream, epoch.rate_witness))
-    return found
+    return [
+        (comparison.name_of(epoch, stream), stream, epoch.rate_witness)
+        for epoch, stream in comparison.streams()
+    ]
 
 
 def _stream(
@@ -116,13 +115,6 @@ def _replay(comparison: Comparison, stream: Stream) -> list[tuple[float, list[To
     """
     again = stream.restarted(comparison.bets)
     return [(t, tosses, again.coin.value) for t, tosses in comparison.replay_batches(again)]
-
-
-def _by_share(tosses: Any) -> Sequence[Tosses]:
-    counts: dict[float, list[int]] = {}
-    for toss in tosses:
-        counts.setdefault(toss.share, [0, 0])[not toss.in_treatment] += 1
-    return [(share, n[0], n[1]) for share, n in sorted(counts.items())]
 
 
 def _toss(
