@@ -89,15 +89,17 @@ class Reporter:
     def record(self, scope: Scope, ended_ns: int) -> None:
         """Count a unit of work that ended. Never raises."""
         try:
-            # Twice as fast as `with`, in every unit of work.
+            failures = scope.failures
+            duration_us = (ended_ns - scope.began_ns) // 1_000
+            # Much faster than `with`, and than one call of `Tally.record`, in every unit of work.
             self._lock.acquire()
             try:
-                is_worth_telling = self._tally.record(
+                self._tally.count(scope.served, duration_us)
+                is_worth_telling = failures and self._tally.count_failures(
                     scope.served,
                     scope.context,
                     scope.flag_set.unit_key,
-                    (ended_ns - scope.began_ns) // 1_000,
-                    scope.failures,
+                    failures,
                     ended_ns / 1e9,
                 )
             finally:

@@ -41,6 +41,8 @@ class ScopeOwner(Protocol):
 class Scope:
     """One unit of work: a request, a job, a message. Made by `FlagClient.scope`, used once.
 
+    (Not by its class: an `__init__` would cost more than everything else about a small scope.)
+
     It is current for the code inside its `with` block: in the thread that entered it and, through
     `contextvars`, in the asyncio tasks and `asyncio.to_thread` calls started there. What still
     runs after the block's end is evaluated as before and counted as unscoped. Of nested scopes
@@ -55,7 +57,7 @@ class Scope:
         flag_set: in use at the beginning, and `resolvers`, which are its.
         unit: `targeting_unit` of the context, worked out once for all flags.
         failures: what went wrong in it so far.
-        began_ns: of `time.perf_counter_ns`.
+        began_ns: of `time.perf_counter_ns`; 0 until it is entered.
     """
 
     __slots__ = (
@@ -72,12 +74,10 @@ class Scope:
         "unit",
     )
 
-    def __init__(self, maker: ScopeOwner, context: ContextMapping | None) -> None:
-        self._maker = maker
-        self.context = NO_CONTEXT if context is None else context
-        self.owner: ScopeOwner | None = None
-        self.began_ns = 0  # never entered
-
+    _maker: ScopeOwner
+    context: ContextMapping
+    owner: ScopeOwner | None
+    began_ns: int
     served: dict[str, Resolution]
     flag_set: FlagSet
     resolvers: Mapping[str, Resolver]
@@ -161,6 +161,16 @@ class Scope:
     def abandon(self) -> None:
         """End it without counting anything: in a forked child, as the parent counts it."""
         self.owner = None
+
+
+def new_scope(maker: ScopeOwner, context: ContextMapping | None) -> Scope:
+    """Return a unit of work that has not begun."""
+    scope = Scope()
+    scope._maker = maker
+    scope.context = NO_CONTEXT if context is None else context
+    scope.owner = None
+    scope.began_ns = 0
+    return scope
 
 
 current_scope: Final[ContextVar[Scope | None]] = ContextVar("flagd_scope", default=None)

@@ -196,6 +196,13 @@ class Tally:
             Whether a unit event of a kind new to its flag appeared, which is worth a summary at
             once. It does not depend on the side: the first event on either says so.
         """
+        self.count(served, duration_us)
+        if failures:
+            return self.count_failures(served, context, unit_key, failures, now_s)
+        return False
+
+    def count(self, served: Mapping[str, Resolution], duration_us: int) -> None:
+        """Count one unit of work, whose failures, if any, `count_failures` adds."""
         # Short scopes are the ones that would notice the call.
         bucket = duration_us if 0 <= duration_us < 16 else latency_bucket(duration_us)
         cells = self._counts.cells
@@ -204,9 +211,6 @@ class Tally:
                 cells[resolution][bucket] += 1
             except KeyError:
                 self._open(resolution, bucket)
-        if failures:
-            return self._record_failures(served, context, unit_key, failures, now_s)
-        return False
 
     def unscoped(self, flag: str) -> None:
         """Count one evaluation outside any unit of work.
@@ -273,7 +277,7 @@ class Tally:
                 for hashed in hashes:
                     self._forget(served, kind, hashed)
 
-    def _record_failures(
+    def count_failures(
         self,
         served: Mapping[str, Resolution],
         context: ContextMapping,
@@ -281,6 +285,7 @@ class Tally:
         failures: Sequence[Failure],
         now_s: float,
     ) -> bool:
+        """Add to a unit of work just counted how it failed; see `record`."""
         self._now_s = max(self._now_s, now_s)
         is_worth_telling = False
         for resolution in served.values():
