@@ -129,6 +129,9 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             flag_counts=Overview(storage).flag_counts,
         )
         guarding = Guarding(storage, kills, metrics.count_decision)
+        tokens = Tokens(storage, clock, hub.disconnect_token)
+        tokens.watch()
+        undo.callback(tokens.close)
         retention = timedelta(days=settings.retention_days)
         ingestion = Ingestion(storage, guarding, receipts, clock, retention)
         ingestion.start()
@@ -143,7 +146,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             configurations=Configurations(storage, publisher),
             kills=kills,
             segments=Segments(storage, publisher),
-            tokens=Tokens(storage, clock, hub.disconnect_token),
+            tokens=tokens,
             audit=Audit(storage),
             evidence=EvidenceReports(storage),
             snapshots=snapshots,

@@ -1,12 +1,16 @@
 """Tokens: random, shown once, stored as a hash, revocable at once.
 
-Every request presents one, so those alive are kept in memory. A generation number in the storage,
-read each time, tells when the memory is out of date, also by the command line's doing.
+Every request presents one, so those alive are kept in memory, and a known one costs no read. What
+this process changes is in memory before the change returns; what the command line changes in
+another process is looked for every half second, and before a token is refused. A generation number
+in the storage tells.
 """
 
 import hashlib
 import hmac
+import logging
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +26,10 @@ from flagd_server.domain.token_text import (
 )
 from flagd_server.errors import InvalidError, NotFoundError
 from flagd_server.storage.base import AuditEntry, Storage, Token, Transaction
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class _Alive:
 
 
 class Tokens:
-    """Creates, checks and revokes tokens."""
+    """Creates, checks and revokes tokens; any thread may."""
 
     def __init__(
         self,
@@ -50,27 +58,52 @@ class Tokens:
         on_revoked: Callable[[str], None] = lambda token_id: None,
     ) -> None:
         """Args:
-        on_revoked: called with the id of a token that opens nothing any more; perhaps twice.
+        on_revoked: called with the id of a token that was known here and opens nothing any more.
         """
         self._storage = storage
         self._clock = clock
         self._on_revoked = on_revoked
-        # Replaced whole, by one assignment; read without a lock.
+        # Guards replacing _alive, lest an older view replaces a newer one. Taken after the
+        # storage's turn to write. Reading takes no lock: it is replaced whole, by one assignment.
+        self._lock = threading.Lock()
         self._alive = _Alive(-1, {})
+        self._thread: threading.Thread | None = None
+        self._is_closed = threading.Event()
+
+    def watch(self) -> None:
+        """Start a thread that refreshes, so that streams end even while no request comes."""
+        self._thread = threading.Thread(target=self._run, name="flagd-tokens", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. Idempotent."""
+        self._is_closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def refresh(self) -> None:
+        """Take over what has changed since the last look, by whichever process."""
+        with self._lock:
+            before = self._alive
+            # Read before the tokens are, so that a change between the two is noticed next time.
+            generation = self._storage.token_generation()
+            if before.generation == generation:
+                return
+            with self._storage.read() as reader:
+                tokens = [token for token in reader.tokens() if token.revoked_at is None]
+            alive = _Alive(generation, {token.digest: token for token in tokens})
+            self._alive = alive
+        # A token that was never known here has opened nothing here.
+        for digest, token in before.by_digest.items():
+            if digest not in alive.by_digest:
+                self._on_revoked(token.id)
 
     def authenticate(self, text: str) -> Token | None:
         """Return the token that the text is, None where it is unknown or revoked."""
-        alive = self._alive
-        # Read before the tokens are, so that a change between the two is noticed next time.
-        generation = self._storage.token_generation()
-        if alive.generation != generation:
-            alive = self._reload(alive, generation)
-        digest = _digest(text)
-        token = alive.by_digest.get(digest)
-        # The look-up takes no time that tells of the secret, since it is by hash; the comparison
-        # holds even if the hash table is ever replaced by a search.
-        if token is None or not hmac.compare_digest(token.digest, digest):
-            return None
+        token = self._find(text)
+        if token is None:
+            self.refresh()  # it may be new
+            token = self._find(text)
         return token
 
     def list(self) -> list[Token]:
@@ -132,6 +165,7 @@ class Tokens:
         )
         tx.insert_token(token)
         tx.append_audit(self._entry("token.create", token, actor))
+        tx.after_commit(self.refresh)
         return CreatedToken(token, text)
 
     def revoke(self, token_id: str, *, actor: str) -> Token:
@@ -148,21 +182,31 @@ class Tokens:
                 return token
             tx.revoke_token(token_id, self._clock.now())
             tx.append_audit(self._entry("token.revoke", token, actor))
-            tx.after_commit(lambda: self._on_revoked(token_id))
+            tx.after_commit(self.refresh)
             revoked = tx.token(token_id)
             assert revoked is not None
             return revoked
 
-    def _reload(self, before: _Alive, generation: int) -> _Alive:
-        with self._storage.read() as reader:
-            tokens = [token for token in reader.tokens() if token.revoked_at is None]
-        alive = _Alive(generation, {token.digest: token for token in tokens})
-        self._alive = alive
-        # Another process may have revoked them, which runs no callback in this one.
-        for digest, token in before.by_digest.items():
-            if digest not in alive.by_digest:
-                self._on_revoked(token.id)
-        return alive
+    def _find(self, text: str) -> Token | None:
+        digest = _digest(text)
+        token = self._alive.by_digest.get(digest)
+        # The look-up takes no time that tells of the secret, since it is by hash; the comparison
+        # holds even if the hash table is ever replaced by a search.
+        if token is None or not hmac.compare_digest(token.digest, digest):
+            return None
+        return token
+
+    def _run(self) -> None:
+        is_failing = False
+        while not self._is_closed.wait(_LOOK_EVERY_S):
+            try:
+                self.refresh()
+                is_failing = False
+            except Exception:
+                # The next look may succeed; until then the tokens known last are the best there is.
+                if not is_failing:
+                    _log.exception("changed tokens are not noticed: they can't be read")
+                is_failing = True
 
     def _entry(self, action: str, token: Token, actor: str) -> AuditEntry:
         return AuditEntry(

@@ -15,7 +15,10 @@ from werkzeug.serving import make_server
 
 from flagd_sdk.core.sse import Decoder, ServerSentEvent
 from flagd_server.app import create_app
+from flagd_server.clock import SystemClock
 from flagd_server.config import Settings
+from flagd_server.services.tokens import Tokens
+from flagd_server.storage import open_storage
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import DEADLINE_S
 
@@ -249,6 +252,22 @@ def test_a_revoked_token_loses_its_stream_at_once(server, connect):
     kept.read_until(has_flag_event, "the flag")
     for reader in (revoked, refused):
         reader.sock.close()
+
+
+def test_a_token_revoked_by_the_command_line_loses_its_stream_though_no_request_comes(
+    server, connect
+):
+    reader = connect().read_until(has_set, "the set")
+    storage = open_storage(str(server.database))
+    tokens = Tokens(storage, SystemClock())
+    (revoked,) = [token for token in tokens.list() if token.prefix == "fr_sdk_production"]
+    started_at = time.monotonic()
+    tokens.revoke(revoked.id, actor="command line")
+    storage.close()
+    assert reader.read_to_end().flag_events() == []
+    assert time.monotonic() - started_at < 2.0
+    token = server.sdk_tokens["production"]
+    assert server.call("GET", "/sdk/v1/flags", token=token).status_code == 401
 
 
 def test_silence_is_broken_by_heartbeats(start_server, connect):

@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from flagd_server.errors import InvalidError, NotFoundError
+from flagd_server.errors import InvalidError, NotFoundError, StorageUnavailableError
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
 from tests.contract.storage_samples import run_together
@@ -47,34 +48,69 @@ def test_a_revoked_token_opens_nothing_from_the_next_request_on(world: AdminWorl
     assert world.state() == before
 
 
-def test_what_another_process_does_is_seen_at_the_next_request(
+def revoke_from_outside(world: AdminWorld, path: Path, token_id: str) -> None:
+    storage = open_storage(str(path))
+    Tokens(storage, world.clock).revoke(token_id, actor="command line")
+    storage.close()
+
+
+def test_what_another_process_revokes_is_noticed_at_the_next_look(
     world: AdminWorld, tmp_path: Path
 ) -> None:
     created = world.tokens.create("sdk", "shop", PRODUCTION, actor="ann")
-    assert world.tokens.authenticate(created.text) is not None
-    storage = open_storage(str(tmp_path / "flagd.db"))
-    command_line = Tokens(storage, world.clock)
-    other = command_line.create("admin", "ops", actor="command line")
-    assert world.tokens.authenticate(other.text) == other.token
-    command_line.revoke(created.token.id, actor="command line")
-    storage.close()
+    revoke_from_outside(world, tmp_path / "flagd.db", created.token.id)
+    assert world.tokens.authenticate(created.text) == created.token
     assert world.revoked == []
+    world.tokens.refresh()
     assert world.tokens.authenticate(created.text) is None
     assert world.revoked == [created.token.id], "its streams have to be cut"
 
 
-def test_a_check_reads_tokens_only_after_one_changed(
+def test_what_another_process_creates_opens_at_once(world: AdminWorld, tmp_path: Path) -> None:
+    world.tokens.refresh()
+    storage = open_storage(str(tmp_path / "flagd.db"))
+    other = Tokens(storage, world.clock).create("admin", "ops", actor="command line")
+    storage.close()
+    assert world.tokens.authenticate(other.text) == other.token
+
+
+def test_who_watches_looks_without_being_asked_and_goes_on_after_a_failure(
+    world: AdminWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = world.tokens.create("sdk", "shop", PRODUCTION, actor="ann")
+    is_revoked, has_failed = Event(), Event()
+    tokens = Tokens(world.storage, world.clock, lambda token_id: is_revoked.set())
+    assert tokens.authenticate(created.text) is not None
+    read = world.storage.token_generation
+
+    def fail_once() -> int:
+        if not has_failed.is_set():
+            has_failed.set()
+            raise StorageUnavailableError("the disk is away")
+        return read()
+
+    monkeypatch.setattr(world.storage, "token_generation", fail_once)
+    tokens.watch()
+    assert has_failed.wait(10)
+    revoke_from_outside(world, tmp_path / "flagd.db", created.token.id)
+    assert is_revoked.wait(10)
+    assert tokens.authenticate(created.text) is None
+    tokens.close()
+    tokens.close()
+
+
+def test_a_known_token_costs_no_read_and_an_unknown_one_a_look(
     world: AdminWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = world.tokens.create("read", "ops", actor="ann")
-    world.tokens.authenticate(created.text)
 
     def refuse() -> None:
         raise AssertionError("read again")
 
     monkeypatch.setattr(world.storage, "read", refuse)
-    assert world.tokens.authenticate(created.text) is not None
     assert world.tokens.authenticate("unknown") is None
+    monkeypatch.setattr(world.storage, "token_generation", refuse)
+    assert world.tokens.authenticate(created.text) is not None
 
 
 def test_threads_that_check_while_tokens_change_never_see_a_wrong_one(world: AdminWorld) -> None:
