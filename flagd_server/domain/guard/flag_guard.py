@@ -12,8 +12,12 @@ from flagd_server.stats.coin import CoinBets
 
 # The reason given while there is nothing to compare with.
 NO_CONTROL = "no control"
-# How often what is held is judged again while no unit fails: judging may run a stream again.
+# How often what is held is judged again while no unit fails: only time can lift an objection then.
 REJUDGE_S = 10.0
+# What is held is judged at every toss; but that may run a stream again, so in a life with a long
+# log it waits for a second for each ten thousand tosses, and takes a tenth of the time at most.
+_SHORT_LOG = 1_000
+_PAUSE_S_PER_TOSS = 1e-4
 # A stream this close to its threshold is judged in full, so that rounding decides nothing.
 _NEARLY = 0.999
 
@@ -87,12 +91,18 @@ class FlagGuard:
         score = 0.0
         for comparison, cells in self._by_comparison(event).items():
             score = max(score, comparison.observe(t, cells))
-        held = self.standing_decision
-        if score * self.alpha_each >= _NEARLY or (
-            held is not None and (score > 0.0 or t >= held.t + REJUDGE_S)
-        ):
+        if self._is_due(t, score):
             decision = self._decide(t)
             self.standing_decision = decision if decision.kill or decision.hold else None
+
+    def _is_due(self, t: float, score: float) -> bool:
+        """Return whether to judge in full, after an event whose tosses scored this at most."""
+        held = self.standing_decision
+        if held is None:
+            return score * self.alpha_each >= _NEARLY
+        longest = max(len(comparison.log) for comparison in self.comparisons.values())
+        pause_s = _PAUSE_S_PER_TOSS * longest if longest > _SHORT_LOG else 0.0
+        return t >= held.t + (pause_s if score > 0.0 else REJUDGE_S)
 
     def _by_comparison(self, event: Event) -> dict[Comparison, list[Cell]]:
         found: dict[Comparison, list[Cell]] = {}

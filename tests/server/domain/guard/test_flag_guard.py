@@ -208,6 +208,19 @@ class TestHold:
         feed(life, end + 700, cell("on", instance="i0"))
         assert life.decision.kill
 
+    def test_in_a_long_life_it_is_not_judged_at_every_toss(self) -> None:
+        life = guard()
+        feed(life, 0.0, cell("off", range(10_000, 20_000), exposures=10_000))
+        end = self.one_process(life, 1.0)
+        feed_each(life, "on", range(30, 400), start=end, instances=("i0",))
+        judged_at, now = life.decision.t, life.last_t
+        assert life.decision.hold
+        assert now is not None
+        feed(life, now + 0.5, cell("on", [401], instance="i0"))
+        assert life.decision.t == judged_at
+        feed(life, now + 3.0, cell("on", [402], instance="i0"))
+        assert life.decision.t == now + 3.0
+
     def test_it_ends_when_the_evidence_falls(self) -> None:
         life = guard()
         end = self.one_process(life, 1.0)
