@@ -250,7 +250,9 @@ def _check_whole(
     """Compile what looks sound: the evaluator's own limits count segments as written out."""
     used = {segment for _, segment in check.segments}
     used |= references_of((segments[segment] for segment in used), segments).segments
-    gathered = Gathered(compile_segments({key: segments[key] for key in used if key in segments}))
+    gathered = Gathered(
+        compile_segments({key: segments[key] for key in used if key in segments}).get
+    )
     for path, condition in conditions:
         try:
             compile_condition(condition, gathered, 1)

@@ -58,8 +58,9 @@ def error_resolution(
 def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -> Flag:
     if type(document) is not dict:
         raise ParseError(f": {shown(document)}; expected an object")
-    if document.get("key", key) != key:
-        raise ParseError(f"key: {shown(document['key'])}; expected {shown(key)}")
+    own_key = document.get("key", key)
+    if type(own_key) is not str or own_key != key:
+        raise ParseError(f"key: {shown(own_key)}; expected {shown(key)}")
     version = document.get("version")
     if type(version) is not int or version < 0:
         raise ParseError(f"version: {shown(version)}; expected an integer from 0")
@@ -82,10 +83,10 @@ def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -
     serving = _Serving(key, kind, version, values, off_variant)
     default = serving.serve(document.get("default_serve"), "default", Reason.STATIC)
     rules = document.get("rules")
-    if not rules and (rules is None or type(rules) is list):
+    if rules is None or (type(rules) is list and not rules):
         resolve = always(default) if isinstance(default, Resolution) else default
         return Flag(key, kind, version, enabled, killed, values, _NONE, resolve)
-    gathered = Gathered(segments)
+    gathered = Gathered(segments.get)
     resolve = _with_rules(serving.rules(rules, gathered), default)
     if gathered.prerequisites:
         resolve = _remembering(resolve)

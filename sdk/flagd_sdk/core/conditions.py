@@ -1,6 +1,6 @@
 """Conditions and segments as JSON → functions of a context and the other flags."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from flagd_sdk.core.model import Condition, Peers, Segment
@@ -20,16 +20,16 @@ class Gathered:
     """What the conditions of one flag or segment turn out to need.
 
     Attributes:
-        segments: those that may be referred to, compiled.
+        segment: look-up of those that may be referred to, compiled.
         prerequisites: keys of the flags asked for, through segments too.
         height: levels of nested conditions, segments included.
         size: conditions, those of segments counted wherever they are used.
     """
 
-    __slots__ = ("height", "prerequisites", "segments", "size")
+    __slots__ = ("height", "prerequisites", "segment", "size")
 
-    def __init__(self, segments: Mapping[str, Segment]) -> None:
-        self.segments = segments
+    def __init__(self, segment: Callable[[str], Segment | None]) -> None:
+        self.segment = segment
         self.prerequisites: set[str] = set()
         self.height = 0
         self.size = 0
@@ -97,13 +97,13 @@ def compile_segments(documents: Mapping[str, object]) -> dict[str, Segment]:
     for key in documents:
         if key not in compiled:
             try:
-                lookup[key]
+                lookup.get(key)
             except ParseError as error:
                 compiled[key] = Segment(None, frozenset(), 0, 0, str(error).removeprefix(": "))
     return compiled
 
 
-class _Segments(Mapping[str, Segment]):
+class _Segments:
     """Segments that are compiled when a segment asks for them.
 
     A fault is kept for the segment the outer loop began with, not for those on the way to it: too
@@ -115,9 +115,9 @@ class _Segments(Mapping[str, Segment]):
         self._compiled = compiled
         self._path: list[str] = []
 
-    def __getitem__(self, key: str) -> Segment:
+    def get(self, key: str) -> Segment | None:
         segment = self._compiled.get(key)
-        if segment is not None:
+        if segment is not None or key not in self._documents:
             return segment
         if key in self._path:
             way = [*self._path[self._path.index(key) :], key]
@@ -127,19 +127,13 @@ class _Segments(Mapping[str, Segment]):
             raise ParseError(f": more than {MAX_HEIGHT} levels of conditions")
         self._path.append(key)
         try:
-            gathered = Gathered(self)
+            gathered = Gathered(self.get)
             holds = compile_condition(document, gathered, 1)
         finally:
             self._path.pop()
         segment = Segment(holds, frozenset(gathered.prerequisites), gathered.height, gathered.size)
         self._compiled[key] = segment
         return segment
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._documents)
-
-    def __len__(self) -> int:
-        return len(self._documents)
 
 
 def _children(kind: str, documents: object, gathered: Gathered, level: int) -> list[Condition]:
@@ -183,12 +177,12 @@ def _not(child: Condition) -> Condition:
 
 
 def _segment(key: object, gathered: Gathered, level: int) -> Condition:
-    segment = gathered.segments.get(key) if type(key) is str else None
+    segment = gathered.segment(key) if type(key) is str else None
     if segment is None:
         raise ParseError(f"segment: there is no segment {shown(key)}")
     if segment.holds is None:
         raise ParseError(f"segment: {shown(key)} can't be used ({segment.fault})")
-    gathered.add(level, segment.height, segment.size)
+    gathered.add(level + 1, segment.height, segment.size)
     gathered.prerequisites |= segment.prerequisites
     return segment.holds
 

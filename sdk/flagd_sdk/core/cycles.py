@@ -41,12 +41,12 @@ def find_cycles(edges: Mapping[str, Collection[str]]) -> list[list[str]]:
                     parent = path[-1][0]
                     lowest[parent] = min(lowest[parent], lowest[node])
                 if lowest[node] == order[node]:
-                    start = open_nodes.index(node)
-                    group = sorted(open_nodes[start:])
-                    del open_nodes[start:]
+                    group = [open_nodes.pop()]
+                    while group[-1] != node:
+                        group.append(open_nodes.pop())
                     is_open.difference_update(group)
                     if len(group) > 1 or node in edges.get(node, ()):
-                        groups.append(group)
+                        groups.append(sorted(group))
     return sorted(groups)
 
 

@@ -4,8 +4,8 @@ All of it is immutable by convention and shared between threads without a lock. 
 plain and slotted, not frozen dataclasses: thousands are made when a flag set loads.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 from flagd_sdk.core.types import ContextMapping, JsonValue, Reason
 from flagd_sdk.errors import ErrorCode
@@ -70,8 +70,13 @@ class Resolution:
 # neighbours change; and what `bucketing.targeting_unit` makes of the context, which is the same for
 # all flags.
 Resolver: TypeAlias = Callable[[ContextMapping, "Peers", str | None], Resolution]
-Peers: TypeAlias = Mapping[str, Resolver]
-Condition: TypeAlias = Callable[[ContextMapping, Peers], bool]
+Condition: TypeAlias = Callable[[ContextMapping, "Peers"], bool]
+
+
+class Peers(Protocol):
+    """The flags of a flag set, for those among them that ask for others."""
+
+    def get(self, key: str, /) -> Resolver | None: ...
 
 
 def always(resolution: Resolution) -> Resolver:
@@ -79,8 +84,8 @@ def always(resolution: Resolution) -> Resolver:
     return lambda _context, _peers, _unit: resolution
 
 
-class Remembered(Mapping[str, Resolver]):
-    """Other flags for one context, each evaluated when first asked for and then remembered."""
+class Remembered:
+    """Peers bound to one context, each evaluated when first asked for and then remembered."""
 
     __slots__ = ("_context", "_peers", "_served", "_unit")
 
@@ -90,19 +95,14 @@ class Remembered(Mapping[str, Resolver]):
         self._unit = unit
         self._served: dict[str, Resolver] = {}
 
-    def __getitem__(self, key: str) -> Resolver:
+    def get(self, key: str, /) -> Resolver | None:
         served = self._served.get(key)
         if served is None:
-            resolution = self._peers[key](self._context, self, self._unit)
-            served = always(resolution)
-            self._served[key] = served
+            peer = self._peers.get(key)
+            if peer is not None:
+                served = always(peer(self._context, self, self._unit))
+                self._served[key] = served
         return served
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._peers)
-
-    def __len__(self) -> int:
-        return len(self._peers)
 
 
 class Flag:

@@ -114,14 +114,8 @@ def _is_number(value: object) -> bool:
 # --- the rule's values -------------------------------------------------------------------------
 
 
-_ONLY_STRINGS: Final = frozenset((str,))
-
-
 def _strings(values: Values) -> Sequence[str]:
-    if not _ONLY_STRINGS.issuperset(map(type, values)):
-        for value in values:
-            _one(value, type(value) is str, "a string")
-    return values  # type: ignore[return-value]
+    return [_one(value, type(value) is str, "a string") for value in values]
 
 
 def _numbers(values: Values) -> list[int | float]:
@@ -143,14 +137,15 @@ def _never(_context: ContextMapping, _peers: Peers) -> bool:
 
 def _in(attribute: str, values: Values) -> Condition:
     """Strict equality by JSON type: a boolean is no number, and 1 equals 1.0."""
-    if _ONLY_STRINGS.issuperset(map(type, values)):
-        return _among_strings(attribute, frozenset(values))
-    booleans = frozenset(value for value in values if type(value) is bool)
-    strings = frozenset(value for value in values if type(value) is str)
-    numbers = frozenset(value for value in values if _is_number(value))
-    for value in values:
-        is_fit = type(value) in (bool, str) or _is_number(value)
+    strings = frozenset([value for value in values if type(value) is str])
+    others = [value for value in values if type(value) is not str]
+    if not others:
+        return _among_strings(attribute, strings)
+    for value in others:
+        is_fit = type(value) is bool or _is_number(value)
         _one(value, is_fit, "a string, a finite number or a boolean")
+    booleans = frozenset(value for value in others if type(value) is bool)
+    numbers = frozenset(value for value in others if type(value) is not bool)
 
     def is_among(element: object) -> bool:
         kind = type(element)

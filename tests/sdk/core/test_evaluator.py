@@ -1,6 +1,6 @@
-import sys
 import threading
 from collections import defaultdict
+from itertools import count
 from types import MappingProxyType
 from typing import Any
 
@@ -91,8 +91,9 @@ def test_an_object_suits_any_mapping_or_list(default: object) -> None:
     assert evaluate(compiled(OBJECT), "f", default, {}).error_code is None
 
 
-@pytest.mark.parametrize("default", [b"", object(), 1j, hostile.Raises()])
-def test_a_default_of_no_flag_type_is_a_mismatch(default: object) -> None:
+@pytest.mark.parametrize("name", ["bytes", "object", "complex", "raises"])
+def test_a_default_of_no_flag_type_is_a_mismatch(name: str) -> None:
+    default = hostile.VALUES[name]
     details = evaluate(compiled(flag()), "f", default, {})
     assert details.error_code is ErrorCode.TYPE_MISMATCH
     assert details.value is default
@@ -174,8 +175,7 @@ def test_no_value_makes_an_evaluation_raise(name: str) -> None:
 def test_what_an_operator_cannot_use_does_not_match(op: str) -> None:
     flags = compiled(targeted({"not": attribute(op, *working_values(op))}))
     for name in ("nan", "inf", "surrogate", "bytes", "object", "raises", "deep", "dict"):
-        expected = op != "exists" and not (op == "contains" and name == "surrogate")
-        assert flags.resolve("f", {"a": hostile.VALUES[name]}).value is expected, name
+        assert flags.resolve("f", {"a": hostile.VALUES[name]}).value is (op != "exists"), name
 
 
 def test_plain_subclasses_count_as_what_they_hold() -> None:
@@ -198,8 +198,9 @@ def test_plain_subclasses_count_as_what_they_hold() -> None:
         assert flags.resolve("in number", {"a": number}).variant == "on"
 
 
-@pytest.mark.parametrize("context", [None, 5, "text", [], object(), hostile.Raises()])
-def test_what_is_no_mapping_is_an_invalid_context(context: Any) -> None:
+@pytest.mark.parametrize("name", ["none", "number", "text", "list", "object", "raises", "bytes"])
+def test_what_is_no_mapping_is_an_invalid_context(name: str) -> None:
+    context: Any = hostile.VALUES[name]
     details = evaluate(compiled(flag(default_serve=HALF)), "f", False, context)
     assert details.error_code is ErrorCode.INVALID_CONTEXT
     assert "expected a mapping" in str(details.error_message)
@@ -212,12 +213,12 @@ def test_a_mapping_that_raises_is_an_invalid_context() -> None:
     assert details.flag_metadata["version"] == 7
 
 
-@pytest.mark.parametrize(
-    "key", [None, 5, [], {}, b"f", hostile.Raises(), "", "\ud800", "f" * 10**6]
-)
-def test_any_key_may_be_asked_for(key: Any) -> None:
+@pytest.mark.parametrize("name", sorted(set(hostile.VALUES) - {"text", "lying"}))
+def test_any_key_may_be_asked_for(name: str) -> None:
+    key: Any = hostile.VALUES[name]
     details = evaluate(compiled(flag()), key, False, {})
     assert details.error_code is ErrorCode.FLAG_NOT_FOUND
+    assert details.value is False
 
 
 def test_a_key_of_a_subclass_of_str_is_the_text_it_holds() -> None:
@@ -244,9 +245,13 @@ def test_a_caller_near_the_recursion_limit_gets_an_error_and_no_exception() -> N
             return at_depth(depth - 1)
         return flags.resolve("f", {}).error_code
 
-    found = {at_depth(depth) for depth in range(sys.getrecursionlimit() - 150, 940)}
-    assert found <= {None, ErrorCode.GENERAL}
-    assert ErrorCode.GENERAL in found
+    found = set()
+    for depth in count():
+        try:
+            found.add(at_depth(depth))
+        except RecursionError:  # the caller itself has no frame left
+            break
+    assert found == {None, ErrorCode.GENERAL}
 
 
 # --- prerequisites -----------------------------------------------------------------------------
@@ -371,3 +376,17 @@ def test_threads_share_a_flag_set() -> None:
     for thread in threads:
         thread.join()
     assert found == [expected] * 4
+
+
+def test_every_split_of_a_flag_serves_the_off_variant_to_whom_it_cannot_place() -> None:
+    flags = compiled(flag(rules=[rule(attribute("exists"), HALF)], default_serve=HALF))
+    for context in ({"a": 1}, {}):
+        resolution = flags.resolve("f", context)
+        assert (resolution.variant, resolution.reason) == ("off", Reason.DEFAULT)
+
+
+def test_a_list_as_a_value_belongs_to_its_receiver() -> None:
+    flags = compiled(flag(type="object", variants={"on": [[1], 2.5], "off": {}}))
+    value: Any = evaluate(flags, "f", [], {}).value
+    value[0].append("changed")
+    assert evaluate(flags, "f", [], {}).value == [[1], 2.5]
