@@ -66,8 +66,6 @@ class Engine:
             self._keep,
         )
         self.state.on_urgent = self.reporter.hurry
-        # Not a method of its own: a call less in each unit of work.
-        self.record = self.reporter.record
         self.stream = FlagStream(
             self.state,
             self._transport,

@@ -4,7 +4,6 @@ A file is a header line (format, sequence, checksum) and the flag set as JSON. I
 whole, never by an older sequence; whatever is wrong with it or with the disk costs only the cache.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -102,11 +101,18 @@ def _folder(config: ClientConfig) -> str | None:
 def _name(config: ClientConfig) -> str:
     """Name the file by server and environment: the token without its secret tells the latter."""
     public = config.token.rpartition("_")[0] or config.token
-    return hashlib.sha256(f"{config.url}\n{public}".encode()).hexdigest()[:32] + ".flags"
+    return _sha256(f"{config.url}\n{public}".encode())[:32] + ".flags"
+
+
+def _sha256(raw: bytes) -> str:
+    # OpenSSL behind it is a tenth of what `import flagd_sdk` may cost.
+    from hashlib import sha256
+
+    return sha256(raw).hexdigest()
 
 
 def _header(sequence: int, body: bytes) -> bytes:
-    checksum = hashlib.sha256(b"%d\n%b" % (sequence, body)).hexdigest()
+    checksum = _sha256(b"%d\n%b" % (sequence, body))
     return f"{_FORMAT} {sequence} {checksum}\n".encode()
 
 

@@ -5,8 +5,9 @@ The exposure and the outcome of a unit of work are one record, so that they can'
 
 import os
 import sys
+from collections import deque
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from functools import lru_cache
 from time import perf_counter_ns
 from types import CodeType, TracebackType
@@ -16,7 +17,7 @@ from flagd_sdk.core.bucketing import targeting_unit
 from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.failure import Failure, error_kind
 from flagd_sdk.core.model import Resolution, Resolver
-from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS
+from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS, Finished
 from flagd_sdk.core.types import ContextMapping
 from flagd_sdk.flag_state import FlagState
 
@@ -27,14 +28,30 @@ _MAX_FAILURES = 20  # of one unit of work
 _MAX_FRAMES = 2_000
 
 
+class Recorder(Protocol):
+    """Where scopes leave what was served in them."""
+
+    finished: deque[Finished]
+    batch: int  # so many may wait there before one of them calls `count`
+
+    def count(self, scope: "Scope", ended_ns: int) -> None:
+        """Count what has finished, and how the scope failed. Never raises."""
+        ...
+
+
 class ScopeOwner(Protocol):
     """What a scope needs of the client that made it."""
 
-    state: FlagState
     error_samples: bool
 
-    def record(self, scope: "Scope", ended_ns: int) -> None:
-        """Count a scope in which something was served. Never raises."""
+    @property
+    def state(self) -> FlagState:
+        """Where the flag set in use is found."""
+        ...
+
+    @property
+    def reporter(self) -> Recorder:
+        """Where it is left at its end."""
         ...
 
 
@@ -63,6 +80,7 @@ class Scope:
     __slots__ = (
         "_linked",
         "_maker",
+        "_token",
         "began_ns",
         "context",
         "failures",
@@ -84,6 +102,7 @@ class Scope:
     unit: str | None
     outer: "Scope | None"
     failures: tuple[Failure, ...]
+    _token: Token["Scope | None"]
     _linked: object  # the error last linked to one flag; set with the first failure
 
     def __enter__(self) -> Self:
@@ -109,7 +128,7 @@ class Scope:
         outer = _current()
         # Not one that has ended, lest a chain of tasks, each begun in the last, keep them all.
         self.outer = None if outer is None else _open(outer)
-        current_scope.set(self)
+        self._token = _set_current(self)
         self.began_ns = perf_counter_ns()
         return self
 
@@ -132,10 +151,20 @@ class Scope:
             self._fail_with(error)
         self.owner = None
         if _current() is self:
+            try:
+                _reset_current(self._token)  # cheaper than to set what was before
+            except ValueError:  # entered in another context, of which this one is a copy
+                _set_current(None)
             outer = self.outer
-            current_scope.set(None if outer is None else _open(outer))
-        if self.served:
-            owner.record(self, ended_ns)
+            if outer is not None:
+                _set_current(_open(outer))
+        served = self.served
+        if served:
+            reporter = owner.reporter
+            finished = reporter.finished
+            finished.append((served, (ended_ns - self.began_ns) // 1_000))
+            if self.failures or len(finished) >= reporter.batch:
+                reporter.count(self, ended_ns)
 
     def _fail_with(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not (self.failures and error is self._linked):
@@ -174,7 +203,10 @@ def new_scope(maker: ScopeOwner, context: ContextMapping | None) -> Scope:
 
 
 current_scope: Final[ContextVar[Scope | None]] = ContextVar("flagd_scope", default=None)
-_current: Final = current_scope.get  # bound once, as each unit of work looks it up
+# Bound once, as each unit of work looks them up.
+_current: Final = current_scope.get
+_set_current: Final = current_scope.set
+_reset_current: Final = current_scope.reset
 
 
 def _open(scope: Scope | None) -> Scope | None:

@@ -160,7 +160,7 @@ def test_all_flags_counts_nothing() -> None:
     with client(bootstrap=flag_set(flag("on", on=100_000), text_flag())) as flags:
         values = {key: details.value for key, details in flags.all_flags({}).items()}
         assert values == {"on": True, "colour": "green"}
-        assert not flags._engine.reporter._tally.has_news
+        assert not flags._engine.reporter._has_news
 
 
 def test_flushing_reports_what_was_counted_up_to_then() -> None:

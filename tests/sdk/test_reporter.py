@@ -44,7 +44,6 @@ class Bench:
             lambda: START + timedelta(seconds=self.clock.now_s),
             lambda: 0.5,
         )
-        self.record = self.reporter.record
 
     def work(self, unit: str = "u1", error: str | None = None) -> None:
         scope = new_scope(self, {"targetingKey": unit})

@@ -33,7 +33,9 @@ class Bench:
         )
 
     def counted(self) -> dict[str, Any]:
-        return self.flags._engine.reporter._tally.take().document()
+        reporter = self.flags._engine.reporter
+        reporter._tally.count_all(reporter.finished)
+        return reporter._tally.take().document()
 
     def cells(self) -> dict[str, tuple[int, int]]:
         """Return flag → (exposures, errors), of all variants together."""

@@ -1,7 +1,6 @@
 """How a failed unit of work is named: kinds and texts fit for the wire, units as keyed hashes."""
 
 import re
-from hashlib import blake2b
 from typing import NamedTuple
 
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+"
@@ -37,5 +36,8 @@ def one_line(text: str, max_characters: int) -> str:
 
 def unit_hash(unit: str, unit_key: bytes) -> str:
     """Return what leaves the process in place of a unit: 8 bytes of keyed BLAKE2b, as hex."""
+    # OpenSSL behind it is a tenth of what `import flagd_sdk` may cost.
+    from hashlib import blake2b
+
     raw = unit.encode("utf-8", "surrogatepass")
     return blake2b(raw, key=unit_key, digest_size=8).hexdigest()

@@ -4,6 +4,7 @@ What decides whether something is kept must not know which variant was served, o
 comparison would be biased: units are dropped by a threshold on their hash, cells by flag.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -36,6 +37,9 @@ _ENTRY_BYTES = 120
 
 _HASH_SPACE = 1 << 64
 
+
+# What was served in a unit of work, and its duration in microseconds.
+Finished: TypeAlias = tuple[Mapping[str, Resolution], int]
 
 # Latency bucket → units of work; their sum is the number of exposures. Where there is no room for
 # another bucket they are counted in this one, which is not reported.
@@ -196,21 +200,27 @@ class Tally:
             Whether a unit event of a kind new to its flag appeared, which is worth a summary at
             once. It does not depend on the side: the first event on either says so.
         """
-        self.count(served, duration_us)
+        self.count_all(deque(((served, duration_us),)))
         if failures:
             return self.count_failures(served, context, unit_key, failures, now_s)
         return False
 
-    def count(self, served: Mapping[str, Resolution], duration_us: int) -> None:
-        """Count one unit of work, whose failures, if any, `count_failures` adds."""
-        # Short scopes are the ones that would notice the call.
-        bucket = duration_us if 0 <= duration_us < 16 else latency_bucket(duration_us)
+    def count_all(self, finished: deque[Finished]) -> None:
+        """Take units of work off a queue and count them; `count_failures` adds their failures.
+
+        Other threads may append meanwhile; what they append later than this begins may stay.
+        """
         cells = self._counts.cells
-        for resolution in served.values():
-            try:
-                cells[resolution][bucket] += 1
-            except KeyError:
-                self._open(resolution, bucket)
+        take = finished.popleft
+        for _ in range(len(finished)):
+            served, duration_us = take()
+            # Short scopes are the ones that would notice the call.
+            bucket = duration_us if 0 <= duration_us < 16 else latency_bucket(duration_us)
+            for resolution in served.values():
+                try:
+                    cells[resolution][bucket] += 1
+                except KeyError:
+                    self._open(resolution, bucket)
 
     def unscoped(self, flag: str) -> None:
         """Count one evaluation outside any unit of work.
@@ -285,7 +295,7 @@ class Tally:
         failures: Sequence[Failure],
         now_s: float,
     ) -> bool:
-        """Add to a unit of work just counted how it failed; see `record`."""
+        """Add to a unit of work how it failed, after `count_all` has counted it; see `record`."""
         self._now_s = max(self._now_s, now_s)
         is_worth_telling = False
         for resolution in served.values():
