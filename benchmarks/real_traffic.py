@@ -22,8 +22,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from flagd_sdk.core.evaluator import FlagSet
+from flagd_sdk.core.failure import Failure, error_kind
 from flagd_sdk.core.parsing import parse_flag_set
-from flagd_sdk.core.summary import Failure, Tally, error_kind
+from flagd_sdk.core.summary import Tally
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import DEFAULT_ALPHA, Cell, Event, Policy
 
