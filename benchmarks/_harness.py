@@ -58,11 +58,14 @@ def interleaved(subjects: Mapping[str, Subject], rounds: int) -> dict[str, list[
 
 
 def ratio(times: Sequence[float], floor: Sequence[float]) -> float:
-    """Return the median, over rounds, of what a subject took as a multiple of its floor.
+    """Return the median of what a subject took as a multiple of its floor in the same round.
 
-    Both of one round ran within milliseconds of each other, so noise that lasts longer cancels.
+    Both of a round ran within milliseconds of each other, so noise that lasts longer cancels. The
+    half of the rounds in which the floor itself was slowed are left out: others were busy then.
     """
-    return median(time / base for time, base in zip(times, floor, strict=True))
+    usual = median(floor)
+    pairs = zip(times, floor, strict=True)
+    return median(time / base for time, base in pairs if base <= usual)
 
 
 def print_table(title: str, rows: Sequence[Row]) -> None:

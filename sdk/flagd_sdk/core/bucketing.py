@@ -20,6 +20,8 @@ from flagd_sdk.core.types import ContextMapping
 BUCKETS: Final = 100_000
 TARGETING_KEY: Final = "targetingKey"
 
+_NO_HASH: Final = 1 << 32  # above all of them
+
 
 def bucket(salt: str, unit: str) -> int:
     """Return the bucket, 0 to 99,999, of a unit.
@@ -87,7 +89,7 @@ def compile_split(
         unplaced: served where the context has no unit.
     """
     prefix = f"{salt}:"
-    place = _in_two if len(served) == 2 else _in_many
+    place = _in_two if len(served) == 2 else _in_four if 3 <= len(served) <= 4 else _in_many
     resolve = place(prefix, thresholds, served, unplaced)
     if bucket_by == TARGETING_KEY:
         return resolve
@@ -108,6 +110,24 @@ def _in_two(
         if unit is None:
             return unplaced
         return below if murmur3(prefix + unit, 0, False) < threshold else above
+
+    return resolve
+
+
+def _in_four(
+    prefix: str, thresholds: Sequence[int], served: Sequence[Resolution], unplaced: Resolution
+) -> Resolver:
+    # A search for the place costs half as much as the hash; three comparisons next to nothing.
+    first, second, third = (*thresholds, _NO_HASH)[:3]
+    lowest, lower, upper, highest = (*served, served[-1])[:4]
+
+    def resolve(_context: ContextMapping, _peers: Peers, unit: str | None) -> Resolution:
+        if unit is None:
+            return unplaced
+        hashed = murmur3(prefix + unit, 0, False)
+        if hashed < second:
+            return lowest if hashed < first else lower
+        return upper if hashed < third else highest
 
     return resolve
 

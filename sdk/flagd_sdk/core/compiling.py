@@ -81,11 +81,11 @@ def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -
         )
         return Flag(key, kind, version, enabled, killed, values, _NONE, always(resolution))
     serving = _Serving(key, kind, version, values, off_variant)
-    default = serving.serve(document.get("default_serve"), "default", Reason.STATIC)
+    served = serving.serve(document.get("default_serve"), "default", Reason.STATIC)
+    default = always(served) if isinstance(served, Resolution) else served
     rules = document.get("rules")
     if rules is None or (type(rules) is list and not rules):
-        resolve = always(default) if isinstance(default, Resolution) else default
-        return Flag(key, kind, version, enabled, killed, values, _NONE, resolve)
+        return Flag(key, kind, version, enabled, killed, values, _NONE, default)
     gathered = Gathered(segments.get)
     resolve = _with_rules(serving.rules(rules, gathered), default)
     if gathered.prerequisites:
@@ -112,17 +112,17 @@ def _values(variants: object, kind: str) -> dict[str, JsonValue]:
 _Outcome = Resolution | Resolver
 
 
-def _with_rules(rules: list[tuple[Condition, _Outcome]], default: _Outcome) -> Resolver:
+def _with_rules(rules: list[tuple[Condition, _Outcome]], default: Resolver) -> Resolver:
     """Serve the first rule that holds, else the default."""
     chain = tuple(rules)
 
     def resolve(context: ContextMapping, peers: Peers, unit: str | None) -> Resolution:
-        outcome = default
         for holds, served in chain:
             if holds(context, peers):
-                outcome = served
-                break
-        return outcome if isinstance(outcome, Resolution) else outcome(context, peers, unit)
+                if isinstance(served, Resolution):
+                    return served
+                return served(context, peers, unit)
+        return default(context, peers, unit)
 
     return resolve
 

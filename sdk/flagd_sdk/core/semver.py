@@ -36,9 +36,10 @@ def version_key(text: str) -> VersionKey | None:
             major.isdigit()
             and minor.isdigit()
             and patch.isdigit()
-            and (major[0] != "0" or major == "0")
-            and (minor[0] != "0" or minor == "0")
-            and (patch[0] != "0" or patch == "0")
+            # Digits without a leading zero: all that sort from "1" on, and "0" itself.
+            and (major >= "1" or major == "0")
+            and (minor >= "1" or minor == "0")
+            and (patch >= "1" or patch == "0")
         ):
             return len(major), major, len(minor), minor, len(patch), patch, _RELEASE
     match = re.fullmatch(_VERSION, text)

@@ -16,17 +16,23 @@ def test_a_threshold_is_the_first_hash_of_its_bucket(upto: int) -> None:
 def test_splits_agree_with_buckets() -> None:
     bounds = [(10_000, "a"), (25_000, "b"), (50_000, "a"), (100_000, "c")]
     variants = {"a": "a", "b": "b", "c": "c"}
-    three = flag(
-        "three", type="string", variants=variants, off_variant="c", default_serve=split(*bounds)
+    four = flag(
+        "four", type="string", variants=variants, off_variant="c", default_serve=split(*bounds)
     )
     two = flag("two", default_serve=split((33_333, "on"), (100_000, "off")))
-    flags = parse_flag_set(flag_set(three, two))
+    in_three = [(10_000, "on"), (25_000, "off"), (100_000, "on")]
+    pieces = [(10_000 * n, "on" if n % 2 else "off") for n in range(1, 11)]
+    more = [flag(f"f{len(each)}", default_serve=split(*each)) for each in (in_three, pieces)]
+    flags = parse_flag_set(flag_set(four, two, *more))
     for number in range(2000):
         for unit in (f"user-{number}", f"é{number}"):
             placed = bucket("f", unit)
             expected = next(variant for upto, variant in bounds if placed < upto)
-            assert flags.resolve("three", {"targetingKey": unit}).variant == expected
+            assert flags.resolve("four", {"targetingKey": unit}).variant == expected
             assert flags.resolve("two", {"targetingKey": unit}).value is (placed < 33_333)
+            is_middle = 10_000 <= placed < 25_000
+            assert flags.resolve("f3", {"targetingKey": unit}).value is not is_middle
+            assert flags.resolve("f10", {"targetingKey": unit}).value is (placed // 10_000 % 2 == 0)
 
 
 def test_a_lone_surrogate_has_no_bucket() -> None:
