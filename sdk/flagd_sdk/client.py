@@ -21,7 +21,6 @@ Default = TypeVar("Default")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SCALARS = frozenset((bool, int, float, str))
 _current_scope = current_scope.get  # bound once, as each evaluation looks it up
 
 
@@ -126,13 +125,20 @@ class FlagClient:
             scope = _current_scope()
             if scope is not None and context is None and scope.owner is self._engine:
                 served = scope.served
-                resolution = served.get(key)
-                if resolution is None:
+                if key in served:
+                    resolution = served[key]
+                else:
                     resolvers = scope.resolvers
                     resolution = resolvers[key](scope.context, resolvers, scope.unit)
                 value: Any = resolution.value
                 kind = type(value)
-                if kind is type(default) and kind in _SCALARS:
+                # An object is copied on its way out, and an error has no value: the long way.
+                if (
+                    kind is type(default)
+                    and kind is not dict
+                    and kind is not list
+                    and value is not None
+                ):
                     served[key] = resolution
                     return cast("Default", value)
         except Exception:  # noqa: S110 - whatever it was, the long way answers it with its reason
