@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from types import CodeType, TracebackType
 from typing import Final, Protocol, Self
 
-from flagd_sdk.core.bucketing import targeting_unit
+from flagd_sdk.core.bucketing import TARGETING_KEY, unit_of
 from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.failure import Failure, error_kind
 from flagd_sdk.core.model import Resolution, Resolver
@@ -117,7 +117,11 @@ class Scope:
         maker = self._maker
         self.flag_set = flag_set = maker.state.flag_set
         try:
-            self.unit = targeting_unit(self.context)
+            unit = self.context.get(TARGETING_KEY)
+            if type(unit) is str and unit.isascii() and unit:  # as `targeting_unit`, less a call
+                self.unit = unit
+            else:
+                self.unit = unit_of(unit)
             self.resolvers = flag_set.resolvers
         except Exception:  # the host's edge: reading a context may run any code
             self.unit = None
