@@ -92,10 +92,34 @@ class Guarding:
             self._lives = None
             self._sequences = {}
 
+    def take_notice(self, tx: Transaction, environment: str, at: float) -> None:
+        """Catch up with the changes that people and tools have made since the last transaction."""
+        with self._lock:
+            known = tx.environment(environment)
+            if known is None or self._sequences.get(environment) == known.sequence:
+                return
+            lives = self._loaded(tx)
+            archived = {flag.key for flag in tx.flags(archived=True)}
+            killed: list[str] = []
+            for newest in tx.configurations(environment):
+                life = lives.get((environment, newest.flag))
+                if newest.flag in archived:
+                    if life is not None:
+                        self._end(tx, lives, life, at, "archived")
+                elif life is None:
+                    if is_guardable(newest.configuration):
+                        self._start(tx, lives, newest, at)
+                elif life.version != newest.version and self._catch_up(tx, lives, life, newest, at):
+                    killed.append(newest.flag)
+            self._announce_kills(tx, lives, environment, at, killed)
+            self._sequences[environment] = known.sequence
+
     def observe(
         self, tx: Transaction, environment: str, at: float, cells: Mapping[str, Sequence[Cell]]
     ) -> None:
         """Feed one summary to the lives of its flags and act where it decides.
+
+        `take_notice` has to come first, in the same transaction.
 
         Args:
             at: time of commit, seconds since the Unix epoch.
@@ -103,7 +127,6 @@ class Guarding:
         """
         with self._lock:
             lives = self._loaded(tx)
-            self._take_notice(tx, lives, environment, at)
             for flag, of_flag in cells.items():
                 life = lives.get((environment, flag))
                 if life is not None and life.guard.is_over(at):
@@ -156,28 +179,6 @@ class Guarding:
             life.guard.observe(parsed)
             life.unsaved += 1
         return life
-
-    def _take_notice(
-        self, tx: Transaction, lives: dict[tuple[str, str], Life], environment: str, at: float
-    ) -> None:
-        """Catch up with the changes that people and tools have made since the last summary."""
-        known = tx.environment(environment)
-        if known is None or self._sequences.get(environment) == known.sequence:
-            return
-        archived = {flag.key for flag in tx.flags(archived=True)}
-        killed: list[str] = []
-        for newest in tx.configurations(environment):
-            life = lives.get((environment, newest.flag))
-            if newest.flag in archived:
-                if life is not None:
-                    self._end(tx, lives, life, at, "archived")
-            elif life is None:
-                if is_guardable(newest.configuration):
-                    self._start(tx, lives, newest, at)
-            elif life.version != newest.version and self._catch_up(tx, lives, life, newest, at):
-                killed.append(newest.flag)
-        self._announce_kills(tx, lives, environment, at, killed)
-        self._sequences[environment] = known.sequence
 
     def _catch_up(
         self,

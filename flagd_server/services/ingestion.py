@@ -97,6 +97,7 @@ class _Batch:
     counts: list[CountRow] = field(default_factory=list)
     error_kinds: list[ErrorKindRow] = field(default_factory=list)
     newest: dict[tuple[str, str], Summary] = field(default_factory=dict)
+    guarded: set[str] = field(default_factory=set)  # environments that the guard has looked at
     answers: list[tuple[_Waiting, Accepted]] = field(default_factory=list)
 
 
@@ -275,6 +276,9 @@ class Ingestion:
                 if weights is not None:
                     guarded = _guard_cell(summary, cell, weights, since)
                     by_flag.setdefault(cell.flag, []).append(guarded)
+            if environment not in batch.guarded:
+                batch.guarded.add(environment)
+                self._guarding.take_notice(tx, environment, at)
             self._guarding.observe(tx, environment, at, by_flag)
         return Accepted(len(good), False, tuple(refused), processes)
 

@@ -16,6 +16,8 @@ MAX_VALUE_BYTES = 64 * 1024
 KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
+_KEY = re.compile(KEY_PATTERN, re.ASCII)
+_ENVIRONMENT = re.compile(ENVIRONMENT_PATTERN, re.ASCII)
 _RFC3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -32,7 +34,7 @@ class Document(BaseModel):
 
 
 def _checked_key(text: str) -> str:
-    if re.match(KEY_PATTERN, text, re.ASCII) and not text.endswith("\n"):
+    if _KEY.match(text) and not text.endswith("\n"):
         return text
     raise PydanticCustomError(
         "key",
@@ -41,7 +43,7 @@ def _checked_key(text: str) -> str:
 
 
 def _checked_environment(text: str) -> str:
-    if re.match(ENVIRONMENT_PATTERN, text, re.ASCII) and not text.endswith("\n"):
+    if _ENVIRONMENT.match(text) and not text.endswith("\n"):
         return text
     raise PydanticCustomError(
         "environment_key",

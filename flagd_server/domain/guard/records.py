@@ -3,7 +3,7 @@
 One format serves the running server, its log of a life, and the backtest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
@@ -66,7 +66,9 @@ class Event:
     def to_document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"t": self.t, "announced": self.announced, "cells": []}
         for cell in self.cells:
-            row = asdict(cell)
+            # `asdict` would copy every weight and unit, for as long as all else takes that the
+            # server does with a summary.
+            row = {name: getattr(cell, name) for name in _CELL_FIELDS}
             if cell.instance_since is None:
                 del row["instance_since"]
             document["cells"].append(row)
@@ -149,7 +151,7 @@ def parse_event(document: object) -> Event:
     )
 
 
-_CELL_FIELDS = set(Cell.__dataclass_fields__)
+_CELL_FIELDS = tuple(Cell.__dataclass_fields__)
 
 
 def _parse_cell(document: object, where: str) -> Cell:
@@ -199,8 +201,8 @@ def _mapping(value: object, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _only(value: Mapping[str, Any], known: set[str], where: str) -> None:
-    unknown = sorted(set(value) - known)
+def _only(value: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    unknown = sorted(set(value).difference(known))
     if unknown:
         raise RecordError(f"{where}: unknown field {unknown[0]!r}, expected {sorted(known)}")
 
