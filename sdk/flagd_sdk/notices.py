@@ -1,12 +1,7 @@
 """Logs what goes wrong once per cause, and once that it is well again."""
 
-# Not later, on a thread of ours: its hooks, registered in the middle of a fork, would release a
-# lock that they never took.
-import logging
 import threading
 from collections.abc import Callable
-
-_logger = logging.getLogger("flagd_sdk")
 
 # The same cause is told again only after this time, so that a server that comes and goes every
 # few seconds does not fill the log.
@@ -21,6 +16,12 @@ class Notices:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        # Not with this module: it is a sixth of what `import flagd_sdk` may cost. And not later, on
+        # a thread of ours: its hooks, registered in the middle of a fork, would release a lock
+        # that they never took.
+        from logging import getLogger
+
+        self._logger = getLogger("flagd_sdk")
         self._clock = clock
         self._lock = threading.Lock()  # guards the two below; never held while logging
         self._told_at: dict[str, float] = {}
@@ -29,17 +30,17 @@ class Notices:
     def tell(self, cause: str, message: str, *values: object) -> None:
         """Log a warning, unless the same cause was told lately."""
         if self._is_new(cause):
-            _logger.warning(message, *values)
+            self._logger.warning(message, *values)
 
     def mention(self, cause: str, message: str, *values: object) -> None:
         """Log for information, unless the same cause was told lately."""
         if self._is_new(cause):
-            _logger.info(message, *values)
+            self._logger.info(message, *values)
 
     def crash(self, cause: str, message: str, *values: object) -> None:
         """Log the exception being handled, unless the same cause was told lately."""
         if self._is_new(cause):
-            _logger.exception(message, *values)
+            self._logger.exception(message, *values)
 
     def _is_new(self, cause: str) -> bool:
         now = self._clock()
@@ -59,7 +60,7 @@ class Notices:
             if area not in self._standing:
                 return
             self._standing.discard(area)
-        _logger.info(message, *values)
+        self._logger.info(message, *values)
 
     def after_fork(self) -> None:
         """Replace what another thread may have held in the parent."""

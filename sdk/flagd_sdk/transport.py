@@ -97,6 +97,7 @@ class HttpTransport:
         self._config = config
         self._timeouts = (config.connect_timeout_s, config.request_timeout_s)
         self._local = threading.local()
+        _make_forks_wait()
 
     def fetch_flags(self, etag: str) -> FetchedFlags | None:
         """See `Transport.fetch_flags`."""
@@ -318,7 +319,7 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    if _forking.holds:
+    if getattr(_forking, "holds", False):
         _importing.release()
 
 
@@ -327,9 +328,24 @@ def _after_fork_in_child() -> None:
     _importing = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+_has_hooks = False
+
+
+def _make_forks_wait() -> None:
+    """Register the hooks, once, behind those of `logging`.
+
+    Of the hooks before a fork the last registered runs first. Were it logging's, it would hold
+    the lock that the import, which this one waits for, needs to make a logger.
+    """
+    global _has_hooks
+    import logging  # noqa: F401 - registers its own
+
+    with _importing:
+        if _has_hooks or not hasattr(os, "register_at_fork"):
+            return
+        _has_hooks = True
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
