@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from flagd_sdk.core.operators import compile_operator, instant_key
+from flagd_sdk.core.instants import instant_key
+from flagd_sdk.core.operators import compile_operator
 from flagd_sdk.errors import ParseError
 from tests.sdk.core.documents import attribute, flag_set, targeted
 
