@@ -19,8 +19,9 @@ MAX_QUEUED_SUMMARIES = 60
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
 # Units of work that are counted together, for the lock costs as much as counting one.
 _BATCH = 64
-# Between two requests, however urgent or many: telemetry alone stays under four a second.
-_MIN_GAP_S = 0.25
+# Requests in any one second, however urgent the news or long the queue. More than one, so that a
+# process can confirm a kill right behind the summary that led to it.
+_MAX_SENDS_A_SECOND = 3
 # An outage of ten minutes fits into the queue; a longer one goes on in one growing summary.
 _QUEUE_INTERVAL_S = 10.0
 _REFUSED_TOKEN = (401, 403)
@@ -86,7 +87,7 @@ class Reporter:
         now_s = self._clock()
         self._began_at = self._now()
         self._made_at = now_s
-        self._sent_at = now_s - _MIN_GAP_S
+        self._sent_at = deque([now_s - 1.0] * _MAX_SENDS_A_SECOND, _MAX_SENDS_A_SECOND)
         self._retry_at = now_s
         self._failures = 0
 
@@ -181,13 +182,11 @@ class Reporter:
         now_s = self._clock()
         if self._is_due(now_s):
             self._make_summary(now_s)
-        can_send_at = max(self._retry_at, self._sent_at + _MIN_GAP_S)
-        if self._queue and now_s >= can_send_at:
+        if self._queue and now_s >= self._can_send_at:
             self._send()
-            can_send_at = max(self._retry_at, self._sent_at + _MIN_GAP_S)
         delay_s = self._config.report_interval_s
         if self._queue or self._is_urgent:
-            delay_s = min(delay_s, can_send_at - self._clock())
+            delay_s = min(delay_s, self._can_send_at - self._clock())
         return max(0.0, delay_s)
 
     def finish(self) -> float:
@@ -206,10 +205,14 @@ class Reporter:
         if self._queue:
             return self._has_news and age_s >= _QUEUE_INTERVAL_S
         if self._is_urgent:
-            return now_s >= max(self._retry_at, self._sent_at + _MIN_GAP_S)
+            return now_s >= self._can_send_at
         if self._has_news:
             return age_s >= self._config.report_interval_s
         return age_s >= self._config.heartbeat_interval_s
+
+    @property
+    def _can_send_at(self) -> float:
+        return max(self._retry_at, self._sent_at[0] + 1.0)
 
     @property
     def _has_news(self) -> bool:
@@ -252,10 +255,10 @@ class Reporter:
         try:
             reply = self._transport.send_summary(body)
         except TransportError as error:
-            self._sent_at = self._clock()
+            self._sent_at.append(self._clock())
             if not _is_refusal(error):
                 self._failures += 1
-                self._retry_at = self._sent_at + self._delay_s(error)
+                self._retry_at = self._clock() + self._delay_s(error)
                 self._tell(error)
                 return False
             # It will never be taken, and must not keep the ones behind it.
@@ -265,7 +268,7 @@ class Reporter:
             with self._lock:
                 self._tally.drop("summaries")
         else:
-            self._sent_at = self._clock()
+            self._sent_at.append(self._clock())
             self._notices.settle("report", "Reporting to the flag server works again")
             refused = reply.get("refused")
             if refused:
