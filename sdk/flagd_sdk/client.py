@@ -14,7 +14,7 @@ from flagd_sdk.core.types import ContextMapping, Reason, ResolutionDetails
 from flagd_sdk.engine import Engine
 from flagd_sdk.errors import ErrorCode
 from flagd_sdk.flag_state import ClientStatus, Listener
-from flagd_sdk.scope import NO_CONTEXT, Scope, current_scope, new_scope, scope_of
+from flagd_sdk.scope import NO_CONTEXT, Scope, current_scope, scope_of
 from flagd_sdk.transport import Transport
 
 Default = TypeVar("Default")
@@ -197,7 +197,12 @@ class FlagClient:
         Flags evaluated inside are exposures of that unit, all from the flag set in use when it
         began. It fails when an exception leaves it or `fail` is called.
         """
-        return new_scope(self._engine, context)
+        scope = Scope()
+        scope.maker = self._engine
+        scope.context = NO_CONTEXT if context is None else context
+        scope.owner = None
+        scope.began_ns = 0
+        return scope
 
     def fail(self, error: BaseException | int | str, flag: str | None = None) -> None:
         """Mark the current unit of work as failed; see `Scope.fail`. Outside one, do nothing."""

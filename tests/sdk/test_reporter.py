@@ -10,7 +10,7 @@ from flagd_sdk.errors import ConnectError, StatusError
 from flagd_sdk.flag_state import FlagState
 from flagd_sdk.notices import Notices
 from flagd_sdk.reporter import MAX_QUEUED_SUMMARIES, Reporter
-from flagd_sdk.scope import new_scope
+from flagd_sdk.scope import Scope
 from tests.sdk.fakes import FakeClock, MemoryTransport, flag, flag_set
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -45,8 +45,13 @@ class Bench:
             lambda: 0.5,
         )
 
+    def scope(self, context: dict[str, object]) -> Scope:
+        scope = Scope()
+        scope.maker, scope.context, scope.owner, scope.began_ns = self, context, None, 0
+        return scope
+
     def work(self, unit: str = "u1", error: str | None = None) -> None:
-        scope = new_scope(self, {"targetingKey": unit})
+        scope = self.scope({"targetingKey": unit})
         with scope:
             scope.served["new-checkout"] = scope.flag_set.resolve("new-checkout", scope.context)
             if error is not None:
@@ -265,7 +270,7 @@ def test_a_context_whose_code_raises_costs_only_its_count(
             return super().get(key, default)
 
     context = Hostile(targetingKey="u1")
-    with new_scope(bench, context) as scope:
+    with bench.scope(context) as scope:
         scope.served["new-checkout"] = scope.flag_set.resolve("new-checkout", context)
         scope.fail("timeout")
         context.is_hostile = True

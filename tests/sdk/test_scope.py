@@ -1,6 +1,7 @@
 # ruff: noqa: PT012 - what is raised must leave the scope, so the scope is in the block
 import asyncio
 import contextvars
+import gc
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flagd_sdk import FlagClient
+from flagd_sdk import FlagClient, Scope
 from tests.sdk.fakes import SilentTransport, flag, flag_set, text_flag
 
 ON = {"targetingKey": "u-on", "country": "NL"}
@@ -329,18 +330,25 @@ def test_a_task_that_outlives_its_scope_is_counted_as_unscoped(bench: Bench) -> 
 
 
 def test_a_chain_of_tasks_does_not_hold_every_scope_before_it(bench: Bench) -> None:
-    async def link(left: int) -> int:
-        with bench.flags.scope(ON) as scope:
-            pass
-        if left:
-            return await asyncio.create_task(link(left - 1))
-        depth = 0
-        outer = scope.outer
-        while outer is not None:
-            depth, outer = depth + 1, outer.outer
-        return depth
+    async def link(left: int, end: asyncio.Future[int]) -> None:
+        with bench.flags.scope(ON):
+            if left:
+                # Not awaited: the next link begins when this scope has ended, which it inherits.
+                tasks.append(asyncio.create_task(link(left - 1, end)))
+                del tasks[:-2]  # a task holds its context, and that the scope it inherited
+                return
+        gc.collect()
+        end.set_result(sum(isinstance(thing, Scope) for thing in gc.get_objects()))
 
-    assert asyncio.run(link(20)) == 0
+    tasks: list[asyncio.Task[None]] = []
+
+    async def main() -> int:
+        end = asyncio.get_running_loop().create_future()
+        await link(30, end)
+        return await end
+
+    before = sum(isinstance(thing, Scope) for thing in gc.get_objects())
+    assert asyncio.run(main()) - before <= 5
 
 
 def test_a_scope_left_by_another_context_ends_all_the_same(bench: Bench) -> None:
