@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flagd_server.services.tokens import Tokens
 
 _ACTOR = "command line"
+_OUR_PACKAGES = ("flagd_sdk", "flagd_server")
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerError as error:
         _complain(str(error))
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OUR_PACKAGES:
+            raise  # no extra brings it: the installation or the code is broken
         _complain(
             f"the module {error.name!r} is missing; the server needs what its extra brings:"
             " pip install 'flagd-release[server]'"
