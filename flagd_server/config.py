@@ -32,7 +32,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8013
     database: str = "flagd.db"
-    threads: int = 12
+    threads: int = 16
     heartbeat_s: float = 15.0
     retention_days: int = 30
     log_level: str = "info"

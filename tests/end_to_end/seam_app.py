@@ -19,6 +19,8 @@ from flagd_server.hub.local import LocalHub
 class SeamApplication:
     def __init__(self) -> None:
         self.extensions = {"flagd_server": self}
+        # The worker that is loading this; it freezes what exists then, and so hides it.
+        self.worker = next(o for o in gc.get_objects() if isinstance(o, serving._Worker))
         self.sequence = 1
         self.hub = LocalHub(lambda environment: (self.sequence, self._event("flags")))
         self.is_stopping = threading.Event()
@@ -61,11 +63,10 @@ class SeamApplication:
             os.kill(os.getpid(), signal.SIGKILL)
         if path == "/accounts":
             # What the worker believes of its connections; this one is among them.
-            worker = next(o for o in gc.get_objects() if isinstance(o, serving._Worker))
             return {
-                "connections": worker.nr_conns,
-                "deadlines": len(worker._deadlines),
-                "lingering": len(worker._lingering),
+                "connections": self.worker.nr_conns,
+                "deadlines": len(self.worker._deadlines),
+                "lingering": len(self.worker._lingering),
                 "streams": self.hub.statistics().streams,
             }
         return "ok"

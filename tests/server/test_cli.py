@@ -61,7 +61,7 @@ def test_the_first_start_prints_tokens_that_work_and_the_second_nothing(
     assert run("serve") == 0
     assert capsys.readouterr().out == ""
     assert served == [
-        {"host": "127.0.0.1", "port": port, "threads": 12, "access_log": False}
+        {"host": "127.0.0.1", "port": port, "threads": 16, "access_log": False}
         for port in (0, 8013)
     ]
 
@@ -172,6 +172,17 @@ def test_a_command_that_does_not_exist_is_an_error_of_usage(arguments: list[str]
 def test_a_server_without_its_extra_says_what_to_install(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "flagd_server.serving", None)
+    monkeypatch.delitem(sys.modules, "flagd_server.serving", raising=False)
+    monkeypatch.setitem(sys.modules, "gunicorn.app.base", None)
     assert run("serve") == 1
-    assert "pip install 'flagd-release[server]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the module 'gunicorn.app.base' is missing" in said
+    assert "pip install 'flagd-release[server]'" in said
+
+
+def test_a_module_of_our_own_that_is_missing_is_no_matter_of_extras(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flagd_server.serving", None)
+    with pytest.raises(ModuleNotFoundError, match=r"flagd_server\.serving"):
+        run("serve")

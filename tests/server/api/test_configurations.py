@@ -197,7 +197,7 @@ class TestKilling:
         taken = 0
         while turns.acquire(blocking=False):
             taken += 1
-        assert taken == 4, "of twelve threads"
+        assert taken == 5, "of sixteen threads"
         sdk.post("/sdk/v1/telemetry", SUMMARY)
         started_s = time.monotonic()
         killed = admin.post(f"{PRODUCTION}/kill?wait_s=30", {"reason": "smoke"}).json
