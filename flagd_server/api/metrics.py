@@ -69,9 +69,10 @@ class Metrics:
             "flagd_build_info", "The running code.", ["version", "git_sha"], registry=self._registry
         ).labels(version, git_sha).set(1)
         self._registry.register(_Live(hub_statistics, flag_counts))
-        # Looking a label up costs more than counting. Routes are few, so the cache is bounded;
-        # two threads that fill one entry at once store the same child.
+        # Looking a label up costs more than counting. Routes and environments are few, so what is
+        # kept is bounded; two threads that fill one entry at once store the same child.
         self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._by_summary: dict[tuple[str, bool], tuple[Counter, Counter, Counter]] = {}
 
     def start_request(self) -> None:
         g.started_s = time.perf_counter()
@@ -98,9 +99,18 @@ class Metrics:
     def count_summary(
         self, environment: str, *, duplicate: bool, accepted: int, refused: int
     ) -> None:
-        self._summaries.labels(environment, "duplicate" if duplicate else "stored").inc()
-        self._cells.labels(environment, "accepted").inc(accepted)
-        self._cells.labels(environment, "refused").inc(refused)
+        key = (environment, duplicate)
+        children = self._by_summary.get(key)
+        if children is None:
+            children = (
+                self._summaries.labels(environment, "duplicate" if duplicate else "stored"),
+                self._cells.labels(environment, "accepted"),
+                self._cells.labels(environment, "refused"),
+            )
+            self._by_summary[key] = children
+        children[0].inc()
+        children[1].inc(accepted)
+        children[2].inc(refused)
 
     def count_decision(self, environment: str, _flag: str, mode: str) -> None:
         # Not by flag: a label for each would grow with the flags there ever were.
