@@ -9,13 +9,16 @@ as many bytes to as many sockets, read by the same client.
 """
 
 import json
+import multiprocessing
 import os
 import re
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from typing import TypeAlias
 
 from benchmarks._harness import Row, at_most, informs
@@ -44,6 +47,8 @@ _SET_BYTES = 35 * 1024
 _MAX_INTERLEAVED = 5000
 _ROUNDS = 12
 _CONNECTIONS = 16
+# A kill comes when there is trouble, and then everybody reports.
+_REPORTS_PER_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,57 @@ class _Reports:
         return request_bytes("POST", self._path, self._token, body)
 
 
+@contextmanager
+def _reporting(flags: Flags, reports_per_s: float) -> Iterator[None]:
+    """Report from a process beside this one, so that reading the streams is not held up."""
+    context = multiprocessing.get_context("fork")
+    stop = context.Event()
+    reporter = context.Process(
+        target=_report_steadily, args=(flags.program.port, flags.sdk, reports_per_s, stop)
+    )
+    reporter.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        reporter.join()
+    if reporter.exitcode:
+        raise RuntimeError("the reports were not answered as they should be, or came too late")
+
+
+def _report_steadily(port: int, token: str, reports_per_s: float, stop: Event) -> None:
+    reports = _Reports("/sdk/v1/telemetry", token)
+    connections = [Connection(port) for _ in range(_CONNECTIONS)]
+    started_at = time.perf_counter()
+    sent = 0
+    while not stop.wait(started_at + sent / reports_per_s - time.perf_counter()):
+        number = sent % _CONNECTIONS
+        if sent >= _CONNECTIONS and (answer := connections[number].receive()).status != 200:
+            raise RuntimeError(f"status {answer.status}: {answer.body[:500]!r}")
+        connections[number].send(reports(number))
+        sent += 1
+    if sent < 0.9 * reports_per_s * (time.perf_counter() - started_at):
+        raise RuntimeError(f"only {sent} reports were answered in time")
+
+
+def _measure_fan_out_beside_reports(streams: int, rounds: int) -> list[Row]:
+    with flag_server() as flags:
+        flags.warm_up()
+        crowd = flags.open_streams(streams)
+        flags.time_kill(crowd)
+        with _reporting(flags, _REPORTS_PER_S):
+            times = [flags.time_kill(crowd) for _ in range(rounds)]
+        crowd.close()
+    spread = _Spread.of(times, streams)
+    name = f"kill to {streams:,} streams beside {_REPORTS_PER_S:.0f} reports a second"
+    return [
+        informs(f"{name}: median", spread.median, "ms"),
+        informs(f"{name}: last", spread.last, "ms"),
+        informs(f"{name}: last, worst round", max(map(max, times)), "ms"),
+        at_most(f"{name}: missed", spread.missed, "streams", 0),
+    ]
+
+
 def _measure_rates(slices: int, slice_s: float) -> list[Row]:
     with flag_server() as flags:
         size = flags.grow_to(_SET_BYTES)
@@ -276,6 +332,7 @@ def run(small: bool) -> list[Row]:
         rows = _measure_rates(2, 0.25) if small else _measure_rates(8, 0.5)
         for streams in _streams_asked(small):
             rows += _measure_fan_out(streams, 3 if small else _ROUNDS)
+        rows += _measure_fan_out_beside_reports(100 if small else 1000, 3 if small else _ROUNDS)
     finally:
         os.sched_setaffinity(0, before)
     return rows
