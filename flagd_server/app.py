@@ -108,7 +108,7 @@ def _set_up_urls(url_map: Map) -> None:
 
 def _build_services(settings: Settings, clock: Clock) -> Services:
     with ExitStack() as undo:
-        storage = open_storage(settings.database)
+        storage = open_storage(settings.database, as_server=True)
         undo.callback(storage.close)
         snapshots = Snapshots(storage)
 

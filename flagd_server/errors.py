@@ -4,6 +4,7 @@ ServerError
 ├─ SettingsError              the environment variables can't be used; at start-up
 ├─ StorageError               the storage was misused
 │  ├─ StorageUnavailableError   it can't be read or written now; the cause is chained
+│  ├─ StorageInUseError         another server runs on it
 │  └─ SchemaError               the file is of another kind, or of a newer version of the server
 └─ ServiceError               what was asked for can't be done; nothing was changed
    ├─ NotFoundError
@@ -39,6 +40,10 @@ class StorageError(ServerError):
 
 class StorageUnavailableError(StorageError):
     """The storage can't be reached, is locked, full or broken. Nothing was changed."""
+
+
+class StorageInUseError(StorageError):
+    """Another server runs on the storage, and would not hear what this one announces."""
 
 
 class SchemaError(StorageError):

@@ -388,7 +388,7 @@ class Storage(Protocol):
         ...
 
     def check_writable(self, timeout_s: float) -> None:
-        """Return if a transaction could be written now.
+        """Return if a transaction can be made durable now; it costs one.
 
         Raises:
             StorageUnavailableError: it could not, or no turn came within the time.

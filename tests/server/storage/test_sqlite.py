@@ -1,16 +1,23 @@
 """What is SQLite's own: its file, its settings, its schema, its errors."""
 
+import logging
+import resource
 import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from flagd_server.errors import SchemaError, StorageError, StorageUnavailableError
+from flagd_server.errors import (
+    SchemaError,
+    StorageError,
+    StorageInUseError,
+    StorageUnavailableError,
+)
 from flagd_server.storage import open_storage
 from flagd_server.storage.base import Transaction
 from flagd_server.storage.migrations.sqlite import STEPS
@@ -224,3 +231,62 @@ def test_a_file_that_another_process_holds_is_unavailable_until_it_lets_go(
     storage.check_writable(1.0)
     with storage.transaction() as tx:
         fill(tx)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow, which is what SQLite sees of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_not_writable_until_there_is_room(storage: SqliteStorage) -> None:
+    with full_disk(), pytest.raises(StorageUnavailableError):
+        storage.check_writable(1.0)
+    storage.check_writable(1.0)
+
+
+def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
+    storage: SqliteStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    with full_disk():
+        for _ in range(3):
+            with pytest.raises(StorageUnavailableError), storage.transaction() as tx:
+                fill(tx)
+    with storage.transaction() as tx:
+        fill(tx)
+    storage.check_writable(1.0)
+    logged = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in logged] == [logging.ERROR, logging.WARNING]
+    assert "can't write to the database: " in logged[0][1]
+    assert logged[1][1] == "can write to the database again"
+
+
+def test_a_second_server_on_one_file_is_refused_until_the_first_has_left(path: Path) -> None:
+    first = SqliteStorage(str(path), sole_server_within_s=0.0)
+    with pytest.raises(StorageInUseError, match=r"another server runs on .*flagd\.db"):
+        SqliteStorage(str(path), sole_server_within_s=0.0)
+    # The command line goes on working beside it.
+    SqliteStorage(str(path)).close()
+    first.close()
+    SqliteStorage(str(path), sole_server_within_s=0.0).close()
+
+
+def test_a_server_that_is_killed_leaves_the_file_to_the_next(path: Path) -> None:
+    program = (
+        "import sys; from flagd_server.storage import open_storage;"
+        "storage = open_storage(sys.argv[1], as_server=True); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(StorageInUseError):
+            SqliteStorage(str(path), sole_server_within_s=0.0)
+        first.kill()
+        SqliteStorage(str(path), sole_server_within_s=10.0).close()
