@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _ACTOR = "command line"
 _OUR_PACKAGES = ("flagd_sdk", "flagd_server")
+# As shells report a process that ended by SIGPIPE or SIGINT.
+_BROKEN_PIPE = 128 + 13
+_INTERRUPTED = 128 + 2
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -48,6 +51,27 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status says whether it did what it should."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()  # whoever read has seen enough
+        return _BROKEN_PIPE
+    except OSError as error:
+        _drop_output()
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return status
+
+
+def _drop_output() -> None:
+    """Keep what is buffered from being flushed at the exit, where it would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="flagd-server", description="A server of feature flags.")
     parser.add_argument("--version", action="version", version=version("flagd-release"))
     _add_commands(parser, COMMANDS)
@@ -129,7 +153,7 @@ def _prepare_database(settings: Settings) -> None:
             _write_tokens(tokens, Path(settings.initial_tokens_file))
 
     clock = SystemClock()
-    with closing(open_storage(settings.database)) as storage:
+    with closing(open_storage(settings.database, as_server=True)) as storage:
         publisher = Publisher(Snapshots(storage), _Nobody(), clock)
         first_start(
             storage,
@@ -178,8 +202,8 @@ def _configure_token(parser: argparse.ArgumentParser) -> None:
 
 def _configure_token_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scope", required=True, choices=SCOPES)
-    parser.add_argument("--name", required=True, help="whose it is; shown in the audit")
-    parser.add_argument("--environment", help="with the scope sdk: the one it is for")
+    parser.add_argument("--name", required=True, type=_text, help="whose it is, for the audit")
+    parser.add_argument("--environment", type=_text, help="with the scope sdk: the one it is for")
     parser.add_argument(
         "--kind",
         choices=KINDS,
@@ -213,7 +237,7 @@ def _list_tokens(options: argparse.Namespace) -> int:
 
 
 def _configure_token_revoke(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("token_id", metavar="ID", help="as `token list` shows it")
+    parser.add_argument("token_id", metavar="ID", type=_text, help="as `token list` shows it")
     _add_database(parser)
 
 
@@ -241,20 +265,29 @@ def _configure_backtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        type=argparse.FileType("r", encoding="utf-8"),
         help="recorded events as JSON lines, the policy first; - for standard input",
     )
 
 
 def _backtest(options: argparse.Namespace) -> int:
-    with options.file as lines:
-        try:
-            for line in backtest(lines):
-                print(line, flush=True)
-        except (RecordError, UnicodeDecodeError) as error:
-            _complain(f"{lines.name}: {error}")
-            return 1
+    try:
+        # A descriptor of its own for standard input too, which may have been started closed.
+        with open(0 if options.file == "-" else options.file, encoding="utf-8") as lines:
+            for answer in backtest(lines):
+                print(answer, flush=True)
+    except (RecordError, UnicodeDecodeError) as error:
+        _complain(f"{options.file}: {error}")
+        return 1
     return 0
+
+
+def _text(argument: str) -> str:
+    """Return an argument that is text; Python passes on what it could not decode as surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("expected text in UTF-8") from None
+    return argument
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """Settings, from environment variables; a secret may stand in a file, named by `…_FILE`."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_SECRET_FILE_BYTES = 4096
+_AFTER_SCHEME = re.compile(r"://.*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,7 +55,7 @@ class Settings:
         settings = cls(
             host=reader.read("FLAGD_HOST", _text, default.host),
             port=reader.read("FLAGD_PORT", _integer(0, 65_535), default.port),
-            database=reader.read("FLAGD_DATABASE", _text, default.database),
+            database=reader.read("FLAGD_DATABASE", _path, default.database),
             threads=reader.read("FLAGD_THREADS", _integer(1, 256), default.threads),
             # SDKs take a stream for dead after two heartbeats of 15 s without a byte.
             heartbeat_s=reader.read("FLAGD_HEARTBEAT_S", _number(0.1, 15.0), default.heartbeat_s),
@@ -85,7 +87,9 @@ class _Reader:
         try:
             return parse(text)
         except ValueError as error:
-            self.faults.append(f"{name}: {error}, got {text!r}")
+            # A URL may hold a password.
+            shown = _AFTER_SCHEME.sub("://…", text)
+            self.faults.append(f"{name}: {error}, got {shown!r}")
             return default
 
     def read_secret(self, name: str, parse: Callable[[str], str]) -> str | None:
@@ -114,6 +118,12 @@ class _Reader:
 
 
 def _text(text: str) -> str:
+    return text
+
+
+def _path(text: str) -> str:
+    if "://" in text:  # as a file it would be made in a folder of that name, and seem to work
+        raise ValueError("expected the path of a SQLite file")
     return text
 
 

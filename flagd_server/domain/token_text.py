@@ -15,6 +15,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 LENGTH = 43
 """Of the secret part; 62^43 is just above 2^256."""
 
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 _ADMIN = re.compile(r"fr_admin_[A-Za-z0-9]{32,128}")
 
 
@@ -26,3 +27,8 @@ def token_prefix(scope: str, environment: str | None) -> str:
 def is_admin_token(text: str) -> bool:
     """Tell whether the text will do as an admin token: 32 characters or more of secret."""
     return _ADMIN.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a token may be called so: it stands in the audit and in lists of one line."""
+    return _NAME.fullmatch(text) is not None

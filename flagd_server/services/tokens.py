@@ -22,6 +22,7 @@ from flagd_server.domain.token_text import (
     KINDS,
     LENGTH,
     SCOPES,
+    is_name,
     token_prefix,
 )
 from flagd_server.errors import InvalidError, NotFoundError
@@ -145,7 +146,7 @@ class Tokens:
         text: str | None = None,
     ) -> CreatedToken:
         """Do as `create` in an open transaction, with a text from elsewhere if one is given."""
-        faults = _faults(tx, scope, environment, kind)
+        faults = _faults(tx, scope, name, environment, kind)
         if faults:
             raise InvalidError(faults)
         prefix = token_prefix(scope, environment)
@@ -219,8 +220,14 @@ class Tokens:
         )
 
 
-def _faults(tx: Transaction, scope: str, environment: str | None, kind: str) -> list[Fault]:
+def _faults(
+    tx: Transaction, scope: str, name: str, environment: str | None, kind: str
+) -> list[Fault]:
     faults = []
+    if not is_name(name):
+        faults.append(
+            Fault("name", "expected 1 to 128 characters, none of them a control character")
+        )
     if scope not in SCOPES:
         faults.append(Fault("scope", f"expected one of {', '.join(SCOPES)}"))
     if kind not in KINDS:

@@ -1,9 +1,12 @@
 """The command line."""
 
 import json
+import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +163,87 @@ def test_what_can_not_be_done_is_said_in_one_line(
     assert capsys.readouterr().err == "flagd-server: there is no token 'tok-0'\n"
     assert run("token", "create", "--scope", "sdk", "--name", "x") == 1
     assert capsys.readouterr().err.startswith("flagd-server: environment: ")
+
+
+def test_a_second_server_on_one_database_is_refused(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("flagd_server.storage._LEAVES_WITHIN_S", 0.0)
+    with closing(open_storage(str(database), as_server=True)):
+        assert run("serve") == 1
+    assert capsys.readouterr() == ("", f"flagd-server: another server runs on {database}\n")
+    assert served == []
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\tb", "x" * 129])
+def test_a_token_is_called_something_that_fits_a_line(
+    run: Run, served: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run("serve")
+    capsys.readouterr()
+    assert run("token", "create", "--scope", "admin", "--name", name) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("flagd-server: name: expected 1 to 128 characters")
+
+
+def command(*arguments: str | bytes, **options: Any) -> subprocess.Popen[str]:
+    """Start a command as a shell does, with its own standard streams."""
+    program = "import sys; from flagd_server.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    file = tmp_path / "recording.jsonl"
+    # Its answers are more than a pipe holds.
+    file.write_text('{"config": {}}\n' + "".join(f'{{"t": {t}}}\n' for t in range(2_000)))
+    return file
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(recording: Path) -> None:
+    with command("backtest", str(recording), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("{")
+        process.stdout.close()
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (128 + 13, "")
+
+
+def test_output_that_can_not_be_written_is_said_in_one_line(recording: Path) -> None:
+    with (
+        open("/dev/full", "w") as full,
+        command("backtest", str(recording), stdout=full) as process,
+    ):
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == "flagd-server: [Errno 28] No space left on device\n"
+
+
+def test_an_interrupted_command_ends_without_a_traceback() -> None:
+    with command("backtest", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write('{"config": {}}\n{"t": 1}\n')
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + 2
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_an_argument_that_is_no_text_is_an_error_of_usage() -> None:
+    with command("token", "revoke", b"tok-\xff", stdout=subprocess.DEVNULL) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "argument ID: expected text in UTF-8" in err
 
 
 @pytest.mark.parametrize("arguments", [[], ["token"], ["serve", "--prot", "1"], ["token", "make"]])

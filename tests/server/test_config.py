@@ -99,5 +99,10 @@ def test_a_weak_admin_token_is_refused_without_being_repeated(text: str) -> None
     assert fault == "FLAGD_ADMIN_TOKEN: expected fr_admin_ and 32 to 128 letters and digits"
 
 
+def test_a_database_of_another_kind_is_refused_without_its_password() -> None:
+    (fault,) = faults({"FLAGD_DATABASE": "postgresql://flagd:hunter2@db/flagd"})
+    assert fault == "FLAGD_DATABASE: expected the path of a SQLite file, got 'postgresql://…'"
+
+
 def test_settings_are_never_printed() -> None:
     assert TOKEN not in repr(Settings(admin_token=TOKEN))
