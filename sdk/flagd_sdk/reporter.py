@@ -93,15 +93,31 @@ class Reporter:
 
     # --- called by the application's threads -----------------------------------------------
 
-    def count(self, scope: Scope, ended_ns: int) -> None:
-        """Count what has finished, a scope that may have failed last. Never raises."""
+    def count_finished(self) -> None:
+        """Count the units of work that wait. Never raises."""
         try:
             with self._lock:
                 self._tally.count_all(self.finished)
-                is_worth_telling = self._tally.count_failures(
-                    scope.served,
+            if self._thread is None:
+                self._wake_up()
+        except Exception as error:  # the host's edge
+            self._notices.tell("counting", "Units of work could not be counted: %r", error)
+
+    def count_failed(self, scope: Scope, ended_ns: int) -> None:
+        """Count a unit of work that failed. Never raises.
+
+        Exposures and failures under one lock: a summary made between them would part them.
+        """
+        try:
+            # A copy, as a thread that the scope has left behind may still add to it.
+            served = dict(scope.served)
+            duration_us = (ended_ns - scope.began_ns) // 1_000
+            with self._lock:
+                is_worth_telling = self._tally.record(
+                    served,
                     scope.context,
                     scope.flag_set.unit_key,
+                    duration_us,
                     scope.failures,
                     ended_ns / 1e9,
                 )

@@ -31,11 +31,15 @@ _MAX_FRAMES = 2_000
 class Recorder(Protocol):
     """Where scopes leave what was served in them."""
 
-    finished: deque[Finished]
-    batch: int  # so many may wait there before one of them calls `count`
+    finished: deque[Finished]  # of those that did not fail
+    batch: int  # so many may wait there before one of them calls `count_finished`
 
-    def count(self, scope: "Scope", ended_ns: int) -> None:
-        """Count what has finished, and how the scope failed. Never raises."""
+    def count_finished(self) -> None:
+        """Count what waits. Never raises."""
+        ...
+
+    def count_failed(self, scope: "Scope", ended_ns: int) -> None:
+        """Count one that failed, its exposures together with its failures. Never raises."""
         ...
 
 
@@ -169,10 +173,13 @@ class Scope:
         served = self.served
         if served:
             reporter = owner.reporter
+            if self.failures:
+                reporter.count_failed(self, ended_ns)
+                return
             finished = reporter.finished
             finished.append((served, (ended_ns - self.began_ns) // 1_000))
-            if self.failures or len(finished) >= reporter.batch:
-                reporter.count(self, ended_ns)
+            if len(finished) >= reporter.batch:
+                reporter.count_finished()
 
     def _fail_with(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not (self.failures and error is self._linked):

@@ -31,6 +31,12 @@ MAX_WHERE_CHARACTERS = 200
 # A serialised summary stays below 512 KiB. These are upper estimates in bytes of what an entry
 # adds, beside the names in it; units are bounded by number (4,096 of 19 bytes).
 _MAX_ESTIMATED_BYTES = 400_000
+# A flag is let in at its first exposure, on whichever side, while so little is taken that its
+# other side will find room; and what has no side takes its room in between. Otherwise a full
+# summary would keep the flags of which it happened to see one side only.
+_MAX_CELLS_TO_ADMIT = MAX_CELLS // 2
+_MAX_BYTES_TO_ADMIT = 160_000
+_MAX_BYTES_TO_ADD = 240_000
 _CELL_BYTES = 160
 _LATENCY_BYTES = 18
 _ENTRY_BYTES = 120
@@ -73,6 +79,7 @@ class Counts:
     """What was counted between two summaries; `Tally.take` hands it over."""
 
     __slots__ = (
+        "admitted",
         "cells",
         "dropped",
         "error_kinds",
@@ -89,6 +96,7 @@ class Counts:
         # tuple is built and hashed for an exposure.
         self.cells: dict[Resolution, Durations] = {}
         self.failed: dict[Resolution, _Failed] = {}
+        self.admitted: set[str] = set()
         self.refused: set[str] = set()
         self.unscoped: dict[str, int] = {}
         self.error_kinds: dict[tuple[str, str, str], _ErrorKind] = {}
@@ -157,6 +165,17 @@ def _estimated_bytes(served: Resolution) -> int:
     return len(served.flag) + len(served.split or "") + len(served.variant or "") + _CELL_BYTES
 
 
+def _unit_hash(served: Resolution, context: ContextMapping, unit_key: bytes) -> str | None:
+    """Return the hash that a unit event of a resolution carries, or None where it makes none."""
+    if served.bucket_by is None or not unit_key:
+        return None
+    try:
+        unit = unit_of(context.get(served.bucket_by))
+    except Exception:  # the host's edge: its failure counts although it can't be placed
+        return None
+    return None if unit is None else unit_hash(unit, unit_key)
+
+
 class Tally:
     """Counts units of work. Not thread-safe: the caller holds one lock around each method.
 
@@ -201,12 +220,11 @@ class Tally:
             once. It does not depend on the side: the first event on either says so.
         """
         self.count_all(deque(((served, duration_us),)))
-        if failures:
-            return self.count_failures(served, context, unit_key, failures, now_s)
-        return False
+        self._now_s = max(self._now_s, now_s)
+        return self._count_failures(served, context, unit_key, failures)
 
     def count_all(self, finished: deque[Finished]) -> None:
-        """Take units of work off a queue and count them; `count_failures` adds their failures.
+        """Take units of work that did not fail off a queue and count them.
 
         Other threads may append meanwhile; what they append later than this begins may stay.
         """
@@ -232,8 +250,7 @@ class Tally:
         if seen is not None:
             counts.unscoped[flag] = seen + 1
         elif (
-            len(counts.unscoped) < MAX_UNSCOPED_FLAGS
-            and counts.estimated_bytes < _MAX_ESTIMATED_BYTES
+            len(counts.unscoped) < MAX_UNSCOPED_FLAGS and counts.estimated_bytes < _MAX_BYTES_TO_ADD
         ):
             counts.estimated_bytes += len(flag) + _ENTRY_BYTES
             counts.unscoped[flag] = 1
@@ -254,21 +271,34 @@ class Tally:
         counts = self._counts
         durations = counts.cells.get(resolution)
         if durations is None:
-            if resolution.flag in counts.refused:
+            if not self._has_room(resolution.flag):
                 counts.drop("exposures")
-                return
-            if len(counts.cells) >= MAX_CELLS or counts.estimated_bytes >= _MAX_ESTIMATED_BYTES:
-                counts.drop("exposures")
-                self._refuse(resolution.flag)
                 return
             counts.estimated_bytes += _estimated_bytes(resolution)
             durations = counts.cells[resolution] = {}
-        if counts.estimated_bytes < _MAX_ESTIMATED_BYTES:
+        if counts.estimated_bytes < _MAX_BYTES_TO_ADD:
             counts.estimated_bytes += _LATENCY_BYTES
         else:
             counts.drop("latencies")
             bucket = _UNTIMED
         durations[bucket] = durations.get(bucket, 0) + 1
+
+    def _has_room(self, flag: str) -> bool:
+        """Whether another cell of a flag can be opened; where not, all of it are left out."""
+        counts = self._counts
+        if flag in counts.admitted:
+            if len(counts.cells) < MAX_CELLS and counts.estimated_bytes < _MAX_ESTIMATED_BYTES:
+                return True
+            self._refuse(flag)
+        elif flag not in counts.refused:
+            if (
+                len(counts.cells) < _MAX_CELLS_TO_ADMIT
+                and counts.estimated_bytes < _MAX_BYTES_TO_ADMIT
+            ):
+                counts.admitted.add(flag)
+                return True
+            counts.refused.add(flag)
+        return False
 
     def _refuse(self, flag: str) -> None:
         """Leave a flag out of this summary with all its variants.
@@ -276,6 +306,7 @@ class Tally:
         One that has room for some of its variants only would show the side that came first.
         """
         counts = self._counts
+        counts.admitted.discard(flag)
         counts.refused.add(flag)
         for served in [served for served in counts.cells if served.flag == flag]:
             durations = counts.cells.pop(served)
@@ -287,36 +318,29 @@ class Tally:
                 for hashed in hashes:
                     self._forget(served, kind, hashed)
 
-    def count_failures(
+    def _count_failures(
         self,
         served: Mapping[str, Resolution],
         context: ContextMapping,
         unit_key: bytes,
         failures: Sequence[Failure],
-        now_s: float,
     ) -> bool:
-        """Add to a unit of work how it failed, after `count_all` has counted it; see `record`."""
-        self._now_s = max(self._now_s, now_s)
+        """Add to a unit of work just counted how it failed; see `record`."""
         is_worth_telling = False
         for resolution in served.values():
             if resolution not in self._counts.cells:
                 continue  # dropped as a whole
-            has_failed = False
-            for failure in failures:
-                if failure.flag is not None and failure.flag != resolution.flag:
-                    continue
-                has_failed = True
+            linked = [each for each in failures if each.flag in (None, resolution.flag)]
+            if not linked:
+                continue
+            self._failed(resolution).errors += 1
+            hashed = _unit_hash(resolution, context, unit_key)
+            for failure in linked:
                 kind, is_new = self._known_kind(resolution.flag, failure.kind)
                 self._count_error_kind(resolution, kind, failure)
-                if resolution.split is None or resolution.bucket_by is None or not unit_key:
-                    continue
-                unit = unit_of(context.get(resolution.bucket_by))
-                if unit is None:
-                    continue
-                is_worth_telling = is_worth_telling or is_new
-                self._add_unit(resolution, kind, unit_hash(unit, unit_key))
-            if has_failed:
-                self._failed(resolution).errors += 1
+                if hashed is not None:
+                    is_worth_telling = is_worth_telling or is_new
+                    self._add_unit(resolution, kind, hashed)
         return is_worth_telling
 
     def _known_kind(self, flag: str, kind: str) -> tuple[str, bool]:
@@ -340,7 +364,7 @@ class Tally:
         if entry is None:
             if (
                 len(counts.error_kinds) >= MAX_ERROR_KINDS
-                or counts.estimated_bytes >= _MAX_ESTIMATED_BYTES
+                or counts.estimated_bytes >= _MAX_BYTES_TO_ADD
             ):
                 counts.drop("error_kinds")
                 return

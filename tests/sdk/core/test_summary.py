@@ -1,4 +1,5 @@
 import json
+import math
 from typing import Any
 
 import pytest
@@ -182,7 +183,37 @@ def test_a_flag_has_all_its_variants_counted_or_none() -> None:
     assert len(document["cells"]) <= MAX_CELLS
     assert set(exposures.values()) == {5}, "a flag half counted would show one side"
     assert len(exposures) > 800
-    assert document["dropped"] == {"exposures": 5 * MAX_CELLS - sum(exposures.values())}
+    assert document["dropped"]["exposures"] == 5 * MAX_CELLS - sum(exposures.values())
+
+
+def test_a_flag_that_finds_no_room_at_its_first_exposure_is_left_out_whatever_its_side() -> None:
+    # Of flags with two units each, those with both on one side need a single cell. Were room
+    # asked for by the cell, a full summary would keep these, and show the larger side too often.
+    many = [flag(f"f{i}", on=25_000) for i in range(6_000)]
+    flags = parse_flag_set(flag_set(*many))
+    tally = Tally()
+    sides: dict[str, int] = {"on": 0, "off": 0}
+    for unit in ("u1", "u2"):
+        work(tally, unit, keys=tuple(flags.flags), flags=flags)
+    document = drain(tally)
+    for cell in document["cells"]:
+        sides[cell["variant"]] += cell["exposures"]
+    counted = sides["on"] + sides["off"]
+    kept = {cell["flag"] for cell in document["cells"]}
+    assert kept == {f"f{i}" for i in range(len(kept))}, "first come, whatever their sides"
+    assert counted == 2 * len(kept)
+    assert abs(sides["on"] - counted / 4) < 4 * math.sqrt(counted * 3 / 16)
+
+
+def test_room_for_the_other_side_is_not_taken_by_what_has_no_side() -> None:
+    flags = parse_flag_set(flag_set(flag("a", on=50_000)))
+    sides = {flags.resolve("a", {"targetingKey": f"u{i}"}).variant: f"u{i}" for i in range(20)}
+    tally = Tally()
+    work(tally, sides["on"], flags=flags)
+    for i in range(1_000):
+        tally.unscoped("k" * 400 + str(i))
+    work(tally, sides["off"], flags=flags)
+    assert {cell["variant"] for cell in drain(tally)["cells"]} == {"on", "off"}
 
 
 def test_a_summary_stays_small_whatever_the_application_does() -> None:
@@ -201,13 +232,15 @@ def test_error_kinds_and_unscoped_flags_are_bounded_and_counted() -> None:
     tally = Tally()
     for i in range(2_000):
         tally.unscoped(f"f{i}")
+    document = drain(tally)
+    assert len(document["unscoped"]) == 1_000
+    assert document["dropped"] == {"unscoped": 1_000}
     keys = tuple(f"f{i}" for i in range(MAX_ERROR_KINDS + 100))
     flags = parse_flag_set(flag_set(*(flag(key, on=50_000) for key in keys)))
     work(tally, "u1", CRASH, keys=keys, flags=flags)
     document = drain(tally)
-    assert len(document["unscoped"]) == 1_000
     assert len(document["error_kinds"]) == MAX_ERROR_KINDS
-    assert document["dropped"] == {"unscoped": 1_000, "error_kinds": 100}
+    assert document["dropped"] == {"error_kinds": 100}
 
 
 def test_a_configuration_compiled_twice_is_one_cell() -> None:
