@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from flagd_server.api import problems
 from flagd_server.app import create_app
 from flagd_server.config import Settings
-from flagd_server.domain import telemetry
+from flagd_server.domain import condition_check, telemetry, validation
 from tests.contract.openapi_contract import ContractError, Exchange, Operation, contract
 
 DOCUMENT = contract().document
@@ -69,6 +69,17 @@ def test_limits_are_those_of_the_domain() -> None:
     assert cell["units"]["maxProperties"] == telemetry.MAX_KINDS_PER_CELL
     assert cell["units"]["additionalProperties"]["maxItems"] == telemetry.MAX_UNITS_PER_KIND
     assert schemas["Count"]["maximum"] == telemetry.MAX_COUNT
+    rules = schemas["ConfigurationUpdate"]["properties"]["rules"]
+    assert rules["maxItems"] == validation.MAX_RULES
+    assert schemas["Variants"]["maxProperties"] == validation.MAX_VARIANTS
+    conditions = {
+        name: definition
+        for alternative in schemas["Condition"]["oneOf"]
+        for name, definition in alternative["properties"].items()
+    }
+    assert conditions["values"]["maxItems"] == condition_check.MAX_VALUES
+    assert conditions["all"]["maxItems"] == condition_check.MAX_BRANCHES
+    assert conditions["any"]["maxItems"] == condition_check.MAX_BRANCHES
 
 
 @pytest.mark.parametrize(

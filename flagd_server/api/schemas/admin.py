@@ -17,9 +17,7 @@ from flagd_server.api.schemas.base import (
     Version,
 )
 from flagd_server.api.schemas.conditions import Condition, Serve
-
-MAX_RULES = 200
-MAX_VARIANTS = 100
+from flagd_server.domain.validation import MAX_RULES, MAX_VARIANTS
 
 Variants = Annotated[dict[Key, JsonValue], Field(min_length=1, max_length=MAX_VARIANTS)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]

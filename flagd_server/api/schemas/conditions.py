@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from flagd_server.api.schemas.base import Document, Key, Scalar
 from flagd_server.api.schemas.faults import MEMBER_PREFIX
+from flagd_server.domain.condition_check import MAX_BRANCHES, MAX_VALUES
 
 Operator = Literal[
     "in",
@@ -34,8 +35,6 @@ Operator = Literal[
 ]
 Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
-MAX_VALUES = 10_000
-MAX_BRANCHES = 100
 MAX_ALLOCATION = 100_000
 
 
