@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import random
+import sys
 import threading
 import time
 import weakref
@@ -97,6 +98,7 @@ class Engine:
                 self.notices.tell("start", "The flag client's threads can't start: %s", error)
                 return
             self.is_dormant = False
+        _report_at_the_end_of_a_worker()
         if self.state.is_ready:
             self.reporter.hurry()  # a forked child shows at once what it has applied
 
@@ -185,6 +187,25 @@ def _at_exit() -> None:
     deadline = time.monotonic() + max((engine.exit_timeout_s for engine in engines), default=0.0)
     for engine in engines:
         engine.close(max(0.0, deadline - time.monotonic()))
+
+
+_worker_pid = 0
+
+
+def _report_at_the_end_of_a_worker() -> None:
+    """Send the last summary of a process of `multiprocessing` too.
+
+    Such a process (of a pool, an executor) ends without `atexit`, but runs its own finalizers;
+    this is to be one of the last, behind those that join the worker's own children.
+    """
+    global _worker_pid
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is None or process is None or _worker_pid == os.getpid():
+        return
+    if process.parent_process() is not None:
+        _worker_pid = os.getpid()
+        util.Finalize(None, _at_exit, exitpriority=-1_000)
 
 
 if hasattr(os, "register_at_fork"):
