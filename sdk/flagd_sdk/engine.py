@@ -98,7 +98,7 @@ class Engine:
                 self.notices.tell("start", "The flag client's threads can't start: %s", error)
                 return
             self.is_dormant = False
-        _report_at_the_end_of_a_worker()
+            _report_at_the_end()
         if self.state.is_ready:
             self.reporter.hurry()  # a forked child shows at once what it has applied
 
@@ -189,25 +189,26 @@ def _at_exit() -> None:
         engine.close(max(0.0, deadline - time.monotonic()))
 
 
-_worker_pid = 0
+_reporting_pid = 0  # the process whose end `_report_at_the_end` was last asked to see to
 
 
-def _report_at_the_end_of_a_worker() -> None:
-    """Send the last summary of a process of `multiprocessing` too.
-
-    Such a process (of a pool, an executor) ends without `atexit`, but runs its own finalizers;
-    this is to be one of the last, behind those that join the worker's own children.
-    """
-    global _worker_pid
+def _report_at_the_end() -> None:
+    """Have the last summary sent as this process ends; asking again is harmless."""
+    global _reporting_pid
+    if _reporting_pid == os.getpid():
+        return
+    if not _reporting_pid:
+        # Not with this module, but behind the first weakref.finalize: what was registered last
+        # runs first, and after theirs urllib3 closes its connections no more.
+        atexit.register(_at_exit)
+    _reporting_pid = os.getpid()
     util = sys.modules.get("multiprocessing.util")
     process = sys.modules.get("multiprocessing.process")
-    if util is None or process is None or _worker_pid == os.getpid():
-        return
-    if process.parent_process() is not None:
-        _worker_pid = os.getpid()
+    if util is not None and process is not None and process.parent_process() is not None:
+        # A worker (of a pool, an executor) ends without atexit, but runs its own finalizers. This
+        # is to be one of the last, behind those that wait for the worker's own children.
         util.Finalize(None, _at_exit, exitpriority=-1_000)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_at_exit)
