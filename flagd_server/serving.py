@@ -5,15 +5,16 @@ of the connection, `StopIteration` out of the application ends a request without
 `finish_request` settles what becomes of a connection. `tests/end_to_end/test_serving.py` holds
 every one of these against the real thing.
 
-Requests are served by a fixed number of threads, so no client may hold one: a thread gets a
-connection when bytes have come, the request must be in within _READ_S, its answer out within
-_WRITE_S.
+Requests are served by a fixed number of threads, so no client may hold one for long: a thread gets
+a connection when the whole request has come, up to _PEEK_BYTES, which the kernel keeps until then.
+A longer one, or a body in chunks, must be in within _READ_S, the answer out within _WRITE_S.
 """
 
 import errno
 import gc
 import io
 import os
+import re
 import resource
 import selectors
 import signal
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -42,12 +44,16 @@ _BACKLOG = 4096
 _MAX_CONNECTIONS = 4096
 # Telemetry comes every 10 s at the latest; its connection should outlive the pause.
 _KEEPALIVE_S = 20
-# A new connection has this long to send its first byte.
-_FIRST_BYTE_S = 10.0
+# A new connection has this long to send its first request.
+_FIRST_REQUEST_S = 10.0
 _READ_S = 20.0
 _WRITE_S = 60.0
 # What the application accepts; a longer body is left on the wire, for it to refuse.
 _MAX_BODY_BYTES = 1024 * 1024
+# What a socket keeps for a request that has not come whole: Linux opens no wider a window at first.
+_PEEK_BYTES = 64 * 1024
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 # RFC 9112, 9.6: a server that closes first reads on for a while, lest its answer be reset.
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 * 1024
@@ -81,6 +87,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         self._lock = threading.Lock()  # guards _deadlines
         self._deadlines: dict[socket.socket, float] = {}
         self._lingering: dict[TConn, int] = {}  # connection → bytes read meanwhile
+        # Bytes that a connection was asked to have before it is looked at again.
+        self._awaited: WeakKeyDictionary[TConn, int] = WeakKeyDictionary()
 
     # Life and death
 
@@ -115,7 +123,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     # A connection's way
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection and wait for its first bytes in the poller, not in a thread."""
+        """Take a connection and wait for its request in the poller, not in a thread."""
         try:
             sock, address = listener.accept()
         except OSError as error:
@@ -127,11 +135,42 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             return
         self.nr_conns += 1
         connection = TConn(self.cfg, sock, address, listener.getsockname())
-        connection.timeout = time.monotonic() + _FIRST_BYTE_S
+        connection.timeout = time.monotonic() + _FIRST_REQUEST_S
         self.pending_conns.append(connection)
         self.poller.register(
             sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection)
         )
+
+    def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        if self._has_request(conn):
+            super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        if self._has_request(conn):
+            super().on_client_socket_readable(conn, client)
+
+    def _has_request(self, conn: TConn) -> bool:
+        """Tell whether a thread can go on with the connection, be it to notice its end.
+
+        Where it would have to wait, the kernel is told to wake the poller no sooner than when
+        enough has come, so that a client that sends byte by byte costs a look for each, at most.
+        """
+        awaited = self._awaited.pop(conn, 1)
+        try:
+            held = conn.sock.recv(_PEEK_BYTES, socket.MSG_PEEK)
+            needed = _bytes_needed(held)
+            # Woken with less than was asked for: the client has hung up.
+            if len(held) < awaited or needed <= max(len(held), awaited):
+                if awaited > 1:
+                    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+                return True
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        self._awaited[conn] = needed
+        return False
 
     def handle(self, conn: TConn) -> object:
         self._set_deadline(conn.sock, _READ_S)
@@ -240,6 +279,20 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         super()._cap_keepalive(deadline)
         for conn in (*self.pending_conns, *self._lingering):
             conn.timeout = min(conn.timeout, deadline)
+
+
+def _bytes_needed(held: bytes) -> int:
+    """Return how many bytes there have to be for a thread not to wait, given the first of them."""
+    head, end, _ = held.partition(b"\r\n\r\n")
+    if not end:
+        return len(held) + 1 if len(held) < _PEEK_BYTES else len(held)
+    head += b"\r"
+    length = _CONTENT_LENGTH.search(head)
+    # Who expects a go-ahead gets it from a thread.
+    if length is None or _EXPECT.search(head):
+        return len(held)
+    needed = len(head) + 3 + int(length[1])
+    return needed if needed <= _PEEK_BYTES else len(held)
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc]
