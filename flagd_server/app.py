@@ -25,6 +25,7 @@ from flagd_server.api import (
 from flagd_server.api.json_body import MAX_BODY_BYTES
 from flagd_server.api.metrics import Metrics
 from flagd_server.api.not_modified import NotModified
+from flagd_server.api.reporting import ShortWayIn
 from flagd_server.api.wiring import EXTENSION, Build, Services
 from flagd_server.clock import Clock, SystemClock
 from flagd_server.config import Settings
@@ -87,7 +88,8 @@ def create_app(settings: Settings, *, clock: Clock | None = None) -> Flask:
     app.before_request(services.metrics.start_request)
     app.after_request(services.metrics.count_request)
     app.register_error_handler(Exception, problems.respond)
-    app.wsgi_app = NotModified(app.wsgi_app, services)  # type: ignore[method-assign]
+    short_way_in = ShortWayIn(app.wsgi_app, services)
+    app.wsgi_app = NotModified(short_way_in, services)  # type: ignore[method-assign]
     return app
 
 

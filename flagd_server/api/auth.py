@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from flask import g, request
 
@@ -10,7 +10,11 @@ from flagd_server.api.problems import Problem, ProblemError
 from flagd_server.api.requests import read_query
 from flagd_server.api.schemas.queries import NoQuery
 from flagd_server.api.wiring import services
+from flagd_server.services.tokens import Tokens
 from flagd_server.storage.base import Token
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -70,6 +74,15 @@ def token_text(header: str) -> str | None:
     if scheme.lower() != "bearer" or not 0 < len(text) <= _MAX_TOKEN_CHARS:
         return None
     return text
+
+
+def token_before_flask(
+    environ: "WSGIEnvironment", tokens: Tokens, scopes: tuple[str, ...]
+) -> Token | None:
+    """Return the token of a request that Flask has not seen; None where it would be refused."""
+    text = token_text(environ.get("HTTP_AUTHORIZATION", ""))
+    token = None if text is None else tokens.authenticate(text)
+    return token if token is not None and token.scope in scopes else None
 
 
 def _authenticate() -> Token:

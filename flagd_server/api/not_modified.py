@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flagd_server.api.auth import SDK, token_text
+from flagd_server.api.auth import SDK, token_before_flask
 from flagd_server.api.wiring import Services
 from flagd_server.errors import ServerError
 
@@ -51,10 +51,9 @@ class NotModified:
 
     def _held(self, environ: "WSGIEnvironment") -> str | None:
         """Return the newest flags' tag if the SDK sent that; None leaves the answer to Flask."""
-        text = token_text(environ.get("HTTP_AUTHORIZATION", ""))
         try:
-            token = None if text is None else self._services.tokens.authenticate(text)
-            if token is None or token.scope not in SDK or token.environment is None:
+            token = token_before_flask(environ, self._services.tokens, SDK)
+            if token is None or token.environment is None:
                 return None
             etag = self._services.snapshots.current(token.environment).etag
         except ServerError:

@@ -5,9 +5,11 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from flagd_sdk.core.parsing import parse_flag_set
 from flagd_server.domain.telemetry import MAX_CELLS, MAX_COUNT, MAX_LATENCY_BUCKET
+from flagd_server.errors import StorageUnavailableError
 from flagd_server.services.first_start import InitialTokens
 from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
@@ -88,6 +90,58 @@ class TestTelemetry:
         assert (first["accepted"], first["duplicate"], first["refused"]) == (1, False, [])
         again = sdk.post(TELEMETRY, summary).json
         assert (again["accepted"], again["duplicate"]) == (0, True)
+
+    def test_the_short_way_in_answers_as_the_view_does(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        summary["cells"].append(summary["cells"][0] | {"split": "gone"})
+        short = sdk.post(TELEMETRY, summary)
+        summary["sequence"] += 1
+        view = sdk.post(TELEMETRY, summary, content_type="application/json; charset=utf-8")
+        assert (short.status, short.data) == (view.status, view.data)
+        assert sorted(short.headers.items()) == sorted(view.headers.items())
+        route = f'flagd_http_requests_total{{method="POST",route="{TELEMETRY}",status="200"}} 2.0'
+        assert route in sdk.get("/metrics").text.splitlines()
+
+    def test_flask_is_asked_only_about_what_is_odd(
+        self,
+        app: Flask,
+        sdk: Api,
+        admin: Api,
+        checkout: str,
+        summary: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked: list[str] = []
+        ask = app.full_dispatch_request
+        monkeypatch.setattr(app, "full_dispatch_request", lambda: asked.append("") or ask())
+        assert sdk.post(TELEMETRY, summary).status_code == 200
+        assert asked == []
+        odd = [
+            sdk.post(f"{TELEMETRY}?x=1", summary),
+            sdk.post(TELEMETRY, summary, content_type="text/plain"),
+            sdk.post(TELEMETRY, summary, headers={"Content-Encoding": "gzip"}),
+            sdk.post(TELEMETRY, raw=b"{"),
+            sdk.post(TELEMETRY, summary | {"sequence": 0}),
+            admin.post(TELEMETRY, summary),
+            sdk.by(None).post(TELEMETRY, summary),
+        ]
+        assert [answer.status_code for answer in odd] == [422, 415, 415, 400, 422, 403, 401]
+        assert len(asked) == len(odd)
+
+    def test_what_can_not_be_stored_is_answered_and_may_come_again(
+        self, app: Flask, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        ingestion = app.extensions["flagd_server"].ingestion
+        with pytest.MonkeyPatch.context() as patch:
+
+            def fail(*_: object) -> None:
+                raise StorageUnavailableError("the disk is full")
+
+            patch.setattr(ingestion, "_store", fail)
+            refused = sdk.post(TELEMETRY, summary)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert sdk.post(TELEMETRY, summary).json["duplicate"] is False
 
     def test_an_unknown_cell_is_refused_by_itself(
         self, sdk: Api, checkout: str, summary: dict[str, Any]
