@@ -56,6 +56,9 @@ class Environments:
             self._publisher.start_configuration(
                 tx, flag, key, first_configuration(off_variant), actor=actor
             )
+        # Whole, for those who held the flags of a deleted one of this key: another key for units,
+        # no segments.
+        self._publisher.announce_segments(tx, key)
         self._publisher.record(
             tx,
             actor=actor,

@@ -45,6 +45,7 @@ class AdminWorld:
         self.tokens = Tokens(self.storage, self.clock, self.revoked.append)
         self.audit = Audit(self.storage)
         self.initial = self.start(admin_token)
+        self.hub.events.clear()
 
     def start(self, admin_token: str | None = None) -> InitialTokens | None:
         return first_start(

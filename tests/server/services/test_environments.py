@@ -23,6 +23,17 @@ def test_a_new_environment_has_every_flag_disabled(world: AdminWorld) -> None:
     assert (entry.action, entry.environment, entry.actor) == ("environment.create", "qa", "bob")
 
 
+def test_who_comes_back_to_an_environment_made_anew_gets_all_of_it(world: AdminWorld) -> None:
+    """The hub may still hold events of the old one, and would replay those since."""
+    world.create()
+    world.environments.create("qa", actor="bob")
+    world.segments.put("qa", "beta", IN_NL, actor="ann")
+    world.environments.delete("qa", actor="ann")
+    world.events("qa")
+    world.environments.create("qa", actor="bob")
+    assert world.events("qa")[-1] == ("flags", world.flag_set("qa"))
+
+
 def test_unit_keys_are_of_one_environment_each(world: AdminWorld) -> None:
     keys = {environment.unit_key for environment in world.environments.list()}
     assert len(keys) == 3
