@@ -46,6 +46,9 @@ class FlagState:
         self.document: dict[str, Any] | None = None  # of `flag_set`, for the disk
         # A bootstrap is of unknown age: any word of the server replaces it.
         self.is_from_server = False
+        # The server was put back to an older state than the one held, as from a backup. Its next
+        # change is newer than both, but says nothing of where else the two differ.
+        self.is_diverged = False
         self._notices = notices
         self._ready = threading.Event()
         self._lock = threading.Lock()  # guards _listeners
@@ -87,15 +90,17 @@ class FlagState:
                 parsed.sequence,
                 held.sequence,
             )
+            self.is_diverged = True
             self._connected()
             return
+        self.is_diverged = False
         changed = _changed_keys(self.document, document)
         self.document = document
         self.is_from_server = True
         self._swap(parsed, changed)
 
-    def apply_flag(self, document: object) -> None:
-        """Take over one flag, unless the flag set held is as new already.
+    def apply_flag(self, document: object) -> bool:
+        """Take over one flag, unless the flag set held is as new already; return whether it was.
 
         Raises:
             ParseError: the change can't be read, or there is no flag set that it belongs to.
@@ -110,7 +115,7 @@ class FlagState:
         if not self.is_from_server or self.document is None:
             raise ParseError("a flag's change came before the flag set that it belongs to")
         if sequence <= self.flag_set.sequence:
-            return
+            return False
         flag = document["flag"]
         changed = self.flag_set.with_flag(sequence, key, flag)
         flags = dict(self.document["flags"])
@@ -120,6 +125,7 @@ class FlagState:
             flags[key] = flag
         self.document = {**self.document, "sequence": sequence, "flags": flags}
         self._swap(changed, frozenset((key,)))
+        return True
 
     def confirm(self) -> None:
         """Note that the server is in reach and what is held is current."""

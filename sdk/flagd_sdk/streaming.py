@@ -142,7 +142,8 @@ class FlagStream:
 
     def _read_stream(self) -> None:
         state = self._state
-        held = str(state.flag_set.sequence) if state.is_from_server else ""
+        is_resumed = state.is_from_server and not state.is_diverged
+        held = str(state.flag_set.sequence) if is_resumed else ""
         decoder = Decoder(self._config.max_flag_set_bytes + _FRAMING_BYTES)
         stream = self._transport.open_stream(held, self._instance())
         self._stream = stream
@@ -171,7 +172,9 @@ class FlagStream:
             self._etag = ""  # of an older answer; a poll is to fetch the whole once
             self._state.apply_flags(_decoded(event.data))
         elif event.event == "flag":
-            self._state.apply_flag(_decoded(event.data))
+            is_applied = self._state.apply_flag(_decoded(event.data))
+            if is_applied and self._state.is_diverged:
+                raise StreamError("the server was set back, so its whole flag set is asked for")
 
     def _delay_s(self, error: Exception, failures: int) -> float:
         backoff = self._config.backoff

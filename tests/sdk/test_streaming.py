@@ -90,6 +90,23 @@ def test_events_take_effect_wherever_the_bytes_are_cut() -> None:
     assert bench.sequence == 6
 
 
+def test_after_a_server_was_set_back_its_first_change_brings_its_whole_flag_set() -> None:
+    bench = Bench()
+    mine, gone = flag(), flag("made-after-the-backup")
+    bench.serve(flag_set(mine, gone, sequence=50))
+    bench.offer(sse("flags", flag_set(mine, sequence=40), 40) + change(60, KILLED))
+    bench.step()
+    flags = bench.state.flag_set.flags
+    assert flags["new-checkout"].killed, "a kill takes effect at once"
+    assert "made-after-the-backup" in flags, "until something newer is known"
+    bench.offer(sse("flags", flag_set(KILLED, sequence=60), 60), change(61, None))
+    bench.serve(None)
+    bench.step()
+    assert bench.transport.last_event_ids == ["50", ""]
+    assert not bench.state.flag_set.flags
+    assert bench.sequence == 61
+
+
 def test_half_an_event_has_no_effect() -> None:
     bench = Bench()
     bench.serve(flag_set(flag(), sequence=5))
