@@ -141,6 +141,13 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection)
         )
 
+    def _accept_waiting(self, listener: socket.socket) -> None:
+        """Take whoever has connected already: closing the listener would reset them."""
+        before = -1
+        while before != self.nr_conns:
+            before = self.nr_conns
+            self.accept(listener)
+
     def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         if self._has_request(conn):
             super().on_pending_socket_readable(conn, client)
@@ -274,6 +281,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def _cap_keepalive(self, deadline: float) -> None:
         """Begin to stop; the name is gunicorn's for its first step."""
         for listener in self.sockets:
+            self._accept_waiting(listener)
             listener.close()  # a client had better be refused than wait and be cut off
         deadline = min(deadline, time.monotonic() + _STOP_IDLE_S)
         super()._cap_keepalive(deadline)

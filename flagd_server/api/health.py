@@ -29,7 +29,8 @@ def ready() -> Json:
             check()
             checks[name] = "ok"
         except ServerError as error:
-            _log.warning("not ready: %s: %s", name, error)
+            # Asked every few seconds; what is wrong is logged once, by whoever it is wrong with.
+            _log.debug("not ready: %s: %s", name, error)
             checks[name] = "failed"
     if "failed" in checks.values():
         failed = ", ".join(name for name, state in checks.items() if state == "failed")

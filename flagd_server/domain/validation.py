@@ -41,6 +41,9 @@ def check_variants(flag_type: str, variants: Mapping[str, object]) -> list[Fault
             if type(value) is int and abs(value) > MAX_INTEGER:
                 message = f"{shown(value)}; expected an integer within ±{MAX_INTEGER}"
                 faults.append(Fault(f"variants.{name}", message))
+    if not faults and flag_type == "boolean" and False not in variants.values():
+        message = "all are true; expected one that is false, for the flag to be off by"
+        faults.append(Fault("variants", message))
     return faults
 
 

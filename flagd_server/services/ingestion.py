@@ -18,7 +18,7 @@ from flagd_server.clock import Clock
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.guard import records
 from flagd_server.domain.telemetry import Cell, Summary
-from flagd_server.errors import StorageError, StorageUnavailableError
+from flagd_server.errors import NotFoundError, StorageError, StorageUnavailableError
 from flagd_server.services.guarding import Guarding
 from flagd_server.services.receipts import Receipts
 from flagd_server.storage.base import (
@@ -127,9 +127,9 @@ class Ingestion:
         self._pruned_at: datetime | None = None
         self._counted: LRUCache[tuple[str, str], int] = LRUCache(_INSTANCES_REMEMBERED)
         self._first_seen: LRUCache[tuple[str, str], float] = LRUCache(_INSTANCES_REMEMBERED)
-        self._versions: LRUCache[tuple[str, str, int], _Version | None] = LRUCache(
-            _VERSIONS_REMEMBERED
-        )
+        self._versions: LRUCache[tuple[str, str, int], _Version] = LRUCache(_VERSIONS_REMEMBERED)
+        # Tells an environment from one that was deleted and had the same key.
+        self._unit_keys: dict[str, bytes] = {}
 
     @property
     def is_alive(self) -> bool:
@@ -155,8 +155,9 @@ class Ingestion:
         """Store one summary; returns when it is durable.
 
         Raises:
-            StorageUnavailableError: it could not be stored, or too much is waiting; the summary
-                was not counted and may be sent again.
+            StorageUnavailableError: it could not be stored, or not in time, or too much is
+                waiting. It may be sent again: should it have been counted, it is a duplicate.
+            NotFoundError: the environment was deleted.
         """
         self._receipts.applied(environment, summary.instance, summary.applied_sequence)
         done: Future[Accepted] = Future()
@@ -228,8 +229,12 @@ class Ingestion:
         at = now.timestamp()
         batch = _Batch()
         with self._storage.transaction() as tx:
+            known = {name: self._knows(tx, name) for name in {one.environment for one in waiting}}
             for one in waiting:
-                batch.answers.append((one, self._count(tx, batch, one, at)))
+                if known[one.environment]:
+                    batch.answers.append((one, self._count(tx, batch, one, at)))
+                else:
+                    one.done.set_exception(NotFoundError("environment", one.environment))
             tx.add_counts(batch.counts)
             tx.add_error_kinds(batch.error_kinds)
             for (environment, instance), summary in batch.newest.items():
@@ -244,6 +249,18 @@ class Ingestion:
                 )
         for one, accepted in batch.answers:
             one.done.set_result(accepted)
+
+    def _knows(self, tx: Transaction, environment: str) -> bool:
+        """Return whether it exists; what was known of one that it replaces is forgotten."""
+        record = tx.environment(environment)
+        if record is None:
+            return False
+        if self._unit_keys.setdefault(environment, record.unit_key) != record.unit_key:
+            self._unit_keys[environment] = record.unit_key
+            for cache in (self._counted, self._first_seen, self._versions):
+                cache.clear()
+            self._guarding.forget()
+        return True
 
     def _count(self, tx: Transaction, batch: _Batch, waiting: _Waiting, at: float) -> Accepted:
         environment, summary = waiting.environment, waiting.summary

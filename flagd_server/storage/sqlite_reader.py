@@ -196,8 +196,7 @@ class SqliteReader:
 
     def list_evidence(self, environment: str, flag: str) -> list[Evidence]:
         rows = self._rows(
-            "SELECT * FROM evidence WHERE environment = ? AND flag = ?"
-            " ORDER BY at DESC, rowid DESC",
+            "SELECT * FROM evidence WHERE environment = ? AND flag = ? ORDER BY rowid DESC",
             [environment, flag],
         )
         return [_evidence(row) for row in rows]

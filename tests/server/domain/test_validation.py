@@ -344,3 +344,8 @@ def test_what_has_no_fault_can_be_evaluated() -> None:
     for condition in ({"segment": "s"}, nested(MAX_DEPTH), {"all": []}, {"any": []}):
         assert faults(targeted(condition), **segments) == []
         assert not parse_flag_set(flag_set(targeted(condition), **segments)).faults
+
+
+def test_a_boolean_flag_needs_a_value_to_be_off_by() -> None:
+    assert [fault.field for fault in check_variants("boolean", {"yes": True})] == ["variants"]
+    assert check_variants("boolean", {"no": False}) == []

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from flagd_server.domain.telemetry import ErrorKind
-from flagd_server.errors import StorageUnavailableError
+from flagd_server.errors import NotFoundError, StorageUnavailableError
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
@@ -147,3 +147,27 @@ def test_what_waits_is_stored_before_the_thread_ends(world: World) -> None:
     world.ingestion.close()
     assert not world.ingestion.is_alive
     assert counted(world) == (1, 0)
+
+
+def test_an_environment_made_again_has_nothing_of_the_one_before(world: World) -> None:
+    version = world.release()
+    world.report(7, [cell("on", version, exposures=3, failing={BAD: [1]})])
+    world.environments.delete(ENVIRONMENT, actor="test")
+    world.environments.create(ENVIRONMENT, "Production", actor="test")
+
+    early = world.report(1, [cell("on", version, exposures=3)])
+    assert not early.duplicate
+    assert [fault.field for fault in early.refused] == ["cells[0].config_version"]
+    assert world.guarding.running_evidence(ENVIRONMENT, FLAG) is None
+
+    version = world.release()
+    assert world.report(2, [cell("on", version, exposures=4)]).accepted == 1
+    assert counted(world) == (4, 0)
+
+
+def test_a_report_for_an_environment_that_is_gone_is_refused(world: World) -> None:
+    version = world.release()
+    world.report(1, [cell("on", version)])
+    world.environments.delete(ENVIRONMENT, actor="test")
+    with pytest.raises(NotFoundError):
+        world.report(2, [cell("on", version)])
