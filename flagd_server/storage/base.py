@@ -18,6 +18,11 @@ from typing import Any, Protocol
 from flagd_server.domain.configuration import Configuration, JsonObject
 
 
+# With a steady rate of errors every summary has units; this many are enough to try a policy on,
+# and bound what a life takes on disk to some megabytes.
+COVERED_EVENTS_KEPT = 20_000
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`unit_key` keys the hashes of units; `sequence` numbers the changes that SDKs see."""
@@ -353,8 +358,8 @@ class Transaction(Reader, Protocol):
     def save_guard_state(self, life_id: int, event_id: int, document: str) -> None:
         """Replace the life's state by this one.
 
-        Events up to `event_id` that hold no units are deleted, since the state covers them; those
-        with units stay, for the report and for a backtest.
+        Of the events up to `event_id`, which the state covers, the newest `COVERED_EVENTS_KEPT`
+        with units stay, for a backtest; the others are deleted.
         """
         ...
 

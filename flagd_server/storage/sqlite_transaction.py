@@ -16,6 +16,7 @@ from sqlite_utils.db import Table
 
 from flagd_server.domain.times import format_time
 from flagd_server.storage.base import (
+    COVERED_EVENTS_KEPT,
     AuditEntry,
     ConfigurationVersion,
     CountRow,
@@ -234,6 +235,11 @@ class SqliteTransaction(SqliteReader):
         self._db.execute(
             "DELETE FROM guard_events WHERE life_id = ? AND id <= ? AND NOT has_units",
             (life_id, event_id),
+        )
+        self._db.execute(
+            "DELETE FROM guard_events WHERE life_id = ? AND id <= (SELECT id FROM guard_events"
+            " WHERE life_id = ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            (life_id, life_id, event_id, COVERED_EVENTS_KEPT),
         )
 
     def insert_evidence(

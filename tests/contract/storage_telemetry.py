@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flagd_server.errors import StorageError
-from flagd_server.storage.base import ErrorKindRow, Storage
+from flagd_server.storage.base import COVERED_EVENTS_KEPT, ErrorKindRow, Storage
 from tests.contract.storage_samples import AT, COUNT, KIND, PRODUCTION
 
 
@@ -97,6 +97,21 @@ class TelemetryContract:
             after = [event.id for event in reader.guard_events_after(life, ids[3])]
             assert after == ids[4:]
             assert [event.id for event in reader.guard_events_after(other, 0)] == [other_event]
+
+    def test_a_life_keeps_a_bounded_number_of_events_that_its_state_covers(
+        self, storage: Storage
+    ) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            life = tx.insert_guard_life("production", "checkout", "{}")
+            ids = [
+                tx.append_guard_event(life, float(n), "{}", has_units=True)
+                for n in range(COVERED_EVENTS_KEPT + 3)
+            ]
+            tx.save_guard_state(life, ids[-2], "{}")
+        with storage.read() as reader:
+            left = [event.id for event in reader.guard_events_after(life, 0)]
+        assert left == ids[2:]
 
     def test_evidence_is_listed_newest_first_and_written_once(self, storage: Storage) -> None:
         with storage.transaction() as tx:
