@@ -102,18 +102,18 @@ class Engine:
         if self.state.is_ready:
             self.reporter.hurry()  # a forked child shows at once what it has applied
 
-    def stop(self) -> None:
-        """Tell the threads to end, the reporter with a last summary. Does not wait."""
+    def stop(self, patience_s: float = 0.0) -> None:
+        """Tell the threads to end, the reporter with a last summary; see `Reporter.stop`."""
         with self._lock:
             self._is_stopped = True
             self.is_dormant = False
         self.stream.stop()
-        self.reporter.stop()
+        self.reporter.stop(patience_s)
 
     def close(self, timeout_s: float) -> bool:
         """Stop and wait; return whether all ended in time. May be called again."""
         deadline = time.monotonic() + timeout_s
-        self.stop()
+        self.stop(timeout_s)
         has_reported = self.reporter.join(timeout_s)
         return self.stream.join(max(0.0, deadline - time.monotonic())) and has_reported
 
@@ -183,7 +183,7 @@ def _after_fork_in_child() -> None:
 def _at_exit() -> None:
     engines = list(_engines)
     for engine in engines:
-        engine.stop()
+        engine.stop(engine.exit_timeout_s)
     deadline = time.monotonic() + max((engine.exit_timeout_s for engine in engines), default=0.0)
     for engine in engines:
         engine.close(max(0.0, deadline - time.monotonic()))

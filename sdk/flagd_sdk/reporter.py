@@ -88,7 +88,7 @@ class Reporter:
         self._began_at = self._now()
         self._made_at = now_s
         self._sent_at = deque([now_s - 1.0] * _MAX_SENDS_A_SECOND, _MAX_SENDS_A_SECOND)
-        self._retry_at = now_s
+        self._retry_at = self._give_up_at = now_s
         self._failures = 0
 
     # --- called by the application's threads -----------------------------------------------
@@ -162,8 +162,15 @@ class Reporter:
             self._thread = thread
             self.batch = _BATCH
 
-    def stop(self) -> None:
-        """Tell the thread to send what it has, once, and to end. Does not wait."""
+    def stop(self, patience_s: float = 0.0) -> None:
+        """Tell the thread to send what it has and to end. Does not wait.
+
+        Args:
+            patience_s: for so long it may try again, where the server was there before: that it
+                restarts in this moment must not cost the last counts.
+        """
+        if self._applied_sequence():
+            self._give_up_at = self._clock() + patience_s
         self._stopping.set()
         self._wake.set()
 
@@ -206,13 +213,22 @@ class Reporter:
         return max(0.0, delay_s)
 
     def finish(self) -> float:
-        """Send everything once, without waiting between; what fails now is lost."""
+        """Send everything, without waiting between; what fails to the end is lost."""
         self._housekeeping()
         if self._has_news:
             self._make_summary(self._clock())
-        while self._queue and self._send():
+        while self._queue and (self._send() or self._is_worth_waiting()):
             pass
         return 0.0
+
+    def _is_worth_waiting(self) -> bool:
+        """Wait for the next attempt, unless that comes too late, as in an outage of some time."""
+        if self._retry_at >= self._give_up_at:
+            return False
+        self._failures = 0
+        self._wake.clear()
+        self._wake.wait(max(0.0, self._retry_at - self._clock()))
+        return True
 
     def _is_due(self, now_s: float) -> bool:
         if self._is_full:

@@ -5,6 +5,7 @@ import pytest
 
 from flagd_sdk import Backoff
 from flagd_sdk.config import ClientConfig
+from flagd_sdk.core.evaluator import EMPTY_FLAG_SET
 from flagd_sdk.core.parsing import parse_flag_set
 from flagd_sdk.errors import ConnectError, StatusError
 from flagd_sdk.flag_state import FlagState
@@ -313,3 +314,36 @@ def test_a_child_process_begins_anew_and_leaves_the_rest_to_its_parent(bench: Be
     bench.run(2.0)
     assert bench.sequences == [1]
     assert bench.exposures() == 1
+
+
+def test_the_last_summary_is_tried_again_while_there_is_time(bench: Bench) -> None:
+    bench.work()
+    bench.transport.replies.append(ConnectError("restarting"))
+    bench.reporter.stop(patience_s=5.0)
+    bench.reporter.finish()
+    assert bench.sequences == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "fault", [StatusError(401, None), StatusError(503, 60.0), ConnectError("gone")]
+)
+def test_the_end_does_not_wait_for_a_server_that_will_not_be_back_in_time(
+    bench: Bench, fault: Exception
+) -> None:
+    bench.work()
+    bench.transport.replies.extend([fault, fault, fault, fault, fault, fault])
+    if isinstance(fault, ConnectError):
+        bench.run(20.0)  # an outage of some time
+    tried = len(bench.transport.summaries)
+    bench.reporter.stop(patience_s=2.0)
+    bench.reporter.finish()
+    assert len(bench.transport.summaries) == tried + 1
+
+
+def test_a_process_that_never_met_the_server_does_not_wait_for_it(bench: Bench) -> None:
+    bench.state.flag_set = EMPTY_FLAG_SET
+    bench.reporter.unscoped("new-checkout")
+    bench.transport.replies.append(ConnectError("refused"))
+    bench.reporter.stop(patience_s=5.0)
+    bench.reporter.finish()
+    assert bench.sequences == [1]
