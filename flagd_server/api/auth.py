@@ -11,7 +11,7 @@ from flagd_server.api.requests import read_query
 from flagd_server.api.schemas.queries import NoQuery
 from flagd_server.api.wiring import services
 from flagd_server.services.tokens import Tokens
-from flagd_server.storage.base import Token
+from flagd_server.storage.records import Token
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

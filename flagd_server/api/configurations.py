@@ -9,7 +9,7 @@ from flagd_server.api.requests import expected_version, read_body, read_query
 from flagd_server.api.schemas.admin import ConfigurationUpdate, RollbackBody
 from flagd_server.api.schemas.queries import PageQuery
 from flagd_server.api.wiring import services
-from flagd_server.storage.base import ConfigurationVersion
+from flagd_server.storage.records import ConfigurationVersion
 
 blueprint = Blueprint(
     "configurations", __name__, url_prefix="/api/v1/flags/<flag>/environments/<environment>"

@@ -6,7 +6,7 @@ from typing import Any
 
 from flagd_server.domain.times import format_time
 from flagd_server.services.evidence import EvidenceReport
-from flagd_server.storage.base import (
+from flagd_server.storage.records import (
     AuditEntry,
     ConfigurationVersion,
     Environment,

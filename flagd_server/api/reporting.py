@@ -15,7 +15,7 @@ from flagd_server.api.auth import SDK, token_before_flask
 from flagd_server.api.json_body import MAX_BODY_BYTES, parse_json
 from flagd_server.api.schemas.telemetry import SummaryBody
 from flagd_server.api.wiring import Services
-from flagd_server.storage.base import Token
+from flagd_server.storage.records import Token
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -1,7 +1,8 @@
 """Who did what, newest first."""
 
 from flagd_server.services.paging import DEFAULT_LIMIT, Page, page
-from flagd_server.storage.base import AuditEntry, Storage
+from flagd_server.storage.base import Storage
+from flagd_server.storage.records import AuditEntry
 
 
 class Audit:

@@ -14,7 +14,8 @@ from flagd_server.services.lookups import (
 )
 from flagd_server.services.paging import DEFAULT_LIMIT, Page, page
 from flagd_server.services.publishing import Publisher
-from flagd_server.storage.base import ConfigurationVersion, Flag, Storage, Transaction
+from flagd_server.storage.base import Storage, Transaction
+from flagd_server.storage.records import ConfigurationVersion, Flag
 
 
 class Configurations:

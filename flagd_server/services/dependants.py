@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.references import References, references
 from flagd_server.services.lookups import check_configuration, segment_conditions
-from flagd_server.storage.base import ConfigurationVersion, Flag, Reader
+from flagd_server.storage.base import Reader
+from flagd_server.storage.records import ConfigurationVersion, Flag
 
 
 def leaning(

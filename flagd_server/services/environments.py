@@ -7,7 +7,8 @@ from flagd_server.domain.configuration import default_off_variant
 from flagd_server.errors import ConflictError
 from flagd_server.services.lookups import require_environment
 from flagd_server.services.publishing import Publisher
-from flagd_server.storage.base import Environment, Storage, Transaction
+from flagd_server.storage.base import Storage, Transaction
+from flagd_server.storage.records import Environment
 
 _UNIT_KEY_BYTES = 16
 

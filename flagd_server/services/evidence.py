@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from flagd_server.errors import NotFoundError
-from flagd_server.storage.base import Evidence, Reader, Storage
+from flagd_server.storage.base import Reader, Storage
+from flagd_server.storage.records import Evidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from flagd_server.services.dependants import faults_of_dependants, flags_needing
 from flagd_server.services.lookups import check_configuration, require_flag
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.snapshots import encode_flag
-from flagd_server.storage.base import ConfigurationVersion, Flag, Storage, Transaction
+from flagd_server.storage.base import Storage, Transaction
+from flagd_server.storage.records import ConfigurationVersion, Flag
 
 _CHANGEABLE = frozenset(
     {"description", "owner", "tags", "lifetime", "expires_at", "variants", "archived"}

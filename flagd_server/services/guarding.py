@@ -27,7 +27,8 @@ from flagd_server.domain.guard.records import Cell, Event, parse_event
 from flagd_server.domain.guard.report import report
 from flagd_server.domain.times import format_time
 from flagd_server.services.kills import Kills
-from flagd_server.storage.base import ConfigurationVersion, Reader, Storage, Transaction
+from flagd_server.storage.base import Reader, Storage, Transaction
+from flagd_server.storage.records import ConfigurationVersion
 
 ACTOR = "guard"
 # How many events a restart runs again at the most; a saved state covers the ones before.

@@ -21,14 +21,8 @@ from flagd_server.domain.telemetry import Cell, Summary
 from flagd_server.errors import NotFoundError, StorageError, StorageUnavailableError
 from flagd_server.services.guarding import Guarding
 from flagd_server.services.receipts import Receipts
-from flagd_server.storage.base import (
-    CountRow,
-    ErrorKindRow,
-    Reader,
-    Storage,
-    Token,
-    Transaction,
-)
+from flagd_server.storage.base import Reader, Storage, Transaction
+from flagd_server.storage.records import CountRow, ErrorKindRow, Token
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from flagd_server.services.lookups import (
     require_flag,
 )
 from flagd_server.services.publishing import Publisher
-from flagd_server.storage.base import ConfigurationVersion, Flag, Reader, Storage, Transaction
+from flagd_server.storage.base import Reader, Storage, Transaction
+from flagd_server.storage.records import ConfigurationVersion, Flag
 
 
 @dataclass(frozen=True, slots=True)

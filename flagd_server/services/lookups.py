@@ -8,7 +8,8 @@ from flagd_server.domain.faults import Fault
 from flagd_server.domain.guard_policy import check_policy
 from flagd_server.domain.validation import check_flag
 from flagd_server.errors import ConflictError, NotFoundError, VersionConflictError
-from flagd_server.storage.base import ConfigurationVersion, Environment, Flag, Reader
+from flagd_server.storage.base import Reader
+from flagd_server.storage.records import ConfigurationVersion, Environment, Flag
 
 
 def require_environment(reader: Reader, key: str) -> Environment:

@@ -12,7 +12,8 @@ from flagd_sdk.core import sse
 from flagd_server.clock import Clock
 from flagd_server.domain.configuration import Configuration, JsonObject
 from flagd_server.services.snapshots import Snapshots, encode, encode_flag, encode_segments
-from flagd_server.storage.base import AuditEntry, ConfigurationVersion, Flag, Transaction
+from flagd_server.storage.base import Transaction
+from flagd_server.storage.records import AuditEntry, ConfigurationVersion, Flag
 
 
 class Announcer(Protocol):

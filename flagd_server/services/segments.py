@@ -13,7 +13,8 @@ from flagd_server.services.dependants import faults_of_dependants, flags_using_s
 from flagd_server.services.lookups import require_environment, segment_conditions
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.snapshots import encode
-from flagd_server.storage.base import Reader, Segment, Storage
+from flagd_server.storage.base import Reader, Storage
+from flagd_server.storage.records import Segment
 
 
 class Segments:

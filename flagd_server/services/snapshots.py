@@ -13,7 +13,8 @@ from typing import Any
 from flagd_sdk.core import sse
 from flagd_server.domain.configuration import flag_document
 from flagd_server.errors import NotFoundError
-from flagd_server.storage.base import ConfigurationVersion, Environment, Flag, Reader, Storage
+from flagd_server.storage.base import Reader, Storage
+from flagd_server.storage.records import ConfigurationVersion, Environment, Flag
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ from flagd_server.domain.token_text import (
     token_prefix,
 )
 from flagd_server.errors import InvalidError, NotFoundError
-from flagd_server.storage.base import AuditEntry, Storage, Token, Transaction
+from flagd_server.storage.base import Storage, Transaction
+from flagd_server.storage.records import AuditEntry, Token
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from flagd_server.domain.configuration import Configuration
 from flagd_server.domain.times import parse_time
-from flagd_server.storage.base import (
+from flagd_server.storage.records import (
     AuditEntry,
     ConfigurationVersion,
     CountRow,

@@ -15,8 +15,8 @@ from sqlite_utils import Database
 from sqlite_utils.db import Table
 
 from flagd_server.domain.times import format_time
-from flagd_server.storage.base import (
-    COVERED_EVENTS_KEPT,
+from flagd_server.storage.base import COVERED_EVENTS_KEPT
+from flagd_server.storage.records import (
     AuditEntry,
     ConfigurationVersion,
     CountRow,

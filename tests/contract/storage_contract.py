@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from flagd_server.errors import StorageError
-from flagd_server.storage.base import AuditEntry, Environment, Segment, Storage
+from flagd_server.storage.base import Storage
+from flagd_server.storage.records import AuditEntry, Environment, Segment
 from tests.contract.storage_samples import (
     AT,
     CONDITION,

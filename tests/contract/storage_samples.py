@@ -5,14 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from flagd_server.domain.configuration import Configuration, Kill, KillSource
-from flagd_server.storage.base import (
+from flagd_server.storage.base import Transaction
+from flagd_server.storage.records import (
     ConfigurationVersion,
     CountRow,
     Environment,
     ErrorKindRow,
     Flag,
     Token,
-    Transaction,
 )
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123_000, tzinfo=UTC)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flagd_server.errors import StorageError
-from flagd_server.storage.base import COVERED_EVENTS_KEPT, ErrorKindRow, Storage
+from flagd_server.storage.base import COVERED_EVENTS_KEPT, Storage
+from flagd_server.storage.records import ErrorKindRow
 from tests.contract.storage_samples import AT, COUNT, KIND, PRODUCTION
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from flagd_server.errors import StorageError, StorageUnavailableError
-from flagd_server.storage.base import AuditEntry, Segment, Storage, Transaction
+from flagd_server.storage.base import Storage, Transaction
+from flagd_server.storage.records import AuditEntry, Segment
 from tests.contract.storage_samples import (
     AT,
     CONDITION,

@@ -16,7 +16,7 @@ from flagd_server.cli import main
 from flagd_server.clock import SystemClock
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
-from flagd_server.storage.base import Token
+from flagd_server.storage.records import Token
 
 ADMIN = "fr_admin_" + "a1B2" * 10
 Run = Callable[..., int]

@@ -16,7 +16,7 @@ from flagd_server.services.segments import Segments
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
-from flagd_server.storage.base import ConfigurationVersion
+from flagd_server.storage.records import ConfigurationVersion
 from tests.server.services.guarded_world import FakeClock, RecordingHub
 
 PRODUCTION = "production"

@@ -16,7 +16,7 @@ from flagd_server.services.publishing import Publisher
 from flagd_server.services.receipts import Receipts
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.storage import open_storage
-from flagd_server.storage.base import Token
+from flagd_server.storage.records import Token
 
 ENVIRONMENT = "production"
 FLAG = "new-checkout"

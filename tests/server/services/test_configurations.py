@@ -7,7 +7,7 @@ import pytest
 from flagd_server.domain.configuration import KillSource
 from flagd_server.errors import ConflictError, InvalidError, NotFoundError, VersionConflictError
 from flagd_server.services.configurations import Configurations
-from flagd_server.storage.base import ConfigurationVersion
+from flagd_server.storage.records import ConfigurationVersion
 from tests.contract.storage_samples import run_together
 from tests.server.services.admin_world import FLAG, IN_NL, PRODUCTION, AdminWorld, rule
 

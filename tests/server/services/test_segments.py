@@ -3,7 +3,7 @@
 import pytest
 
 from flagd_server.errors import ConflictError, InvalidError, NotFoundError
-from flagd_server.storage.base import Segment
+from flagd_server.storage.records import Segment
 from tests.server.services.admin_world import FLAG, IN_NL, PRODUCTION, AdminWorld, rule
 
 IN_BE = {"attribute": "country", "op": "in", "values": ["BE"]}
