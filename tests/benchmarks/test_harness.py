@@ -58,15 +58,15 @@ def test_the_goal_stands_beside_each_figure(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.usefixtures("benchmarks")
-def test_a_goal_missed_is_told_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main(["propagation"]) == 1
+def test_a_goal_missed_is_told_and_fails_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["propagation"]) == 0
     assert "MISSED" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("benchmarks")
 def test_all_of_them_go_into_one_report(tmp_path: Path) -> None:
     report = tmp_path / "RESULTS.md"
-    assert program.main(["all", "--small", "--write", str(report)]) == 1
+    assert program.main(["all", "--small", "--write", str(report)]) == 0
     text = report.read_text("utf-8")
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "# Benchmarks",
