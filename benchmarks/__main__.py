@@ -20,7 +20,7 @@ BENCHMARKS = ("evaluation", "propagation", "guard")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for. A missed goal is said in its row and fails nothing: machines differ."""
+    """Run what was asked for. A missed goal is told in its row and fails nothing."""
     options = _parser().parse_args(arguments)
     names = BENCHMARKS if options.name == "all" else (options.name,)
     rows: list[Row] = []
