@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from flagd_server.errors import NotFoundError
-from flagd_server.storage.base import Reader, Storage
+from flagd_server.services.lookups import require_configuration
+from flagd_server.storage.base import Storage
 from flagd_server.storage.records import Evidence
 
 
@@ -34,7 +35,7 @@ class EvidenceReports:
             NotFoundError: there is no such environment or flag.
         """
         with self._storage.read() as reader:
-            _require_configuration(reader, environment, flag)
+            require_configuration(reader, environment, flag)
             return [_report(evidence) for evidence in reader.list_evidence(environment, flag)]
 
     def get(self, environment: str, flag: str, evidence_id: str) -> EvidenceReport:
@@ -44,18 +45,11 @@ class EvidenceReports:
             NotFoundError: there is no such environment or flag, or no such report on it.
         """
         with self._storage.read() as reader:
-            _require_configuration(reader, environment, flag)
+            require_configuration(reader, environment, flag)
             evidence = reader.evidence(evidence_id)
         if evidence is None or (evidence.environment, evidence.flag) != (environment, flag):
             raise NotFoundError("evidence report", evidence_id)
         return _report(evidence)
-
-
-def _require_configuration(reader: Reader, environment: str, flag: str) -> None:
-    if reader.environment(environment) is None:
-        raise NotFoundError("environment", environment)
-    if reader.configuration(environment, flag) is None:
-        raise NotFoundError("flag", flag)
 
 
 def _report(evidence: Evidence) -> EvidenceReport:
