@@ -165,12 +165,12 @@ class FlagGuard:
         # Where two are alike any choice does; by name, it can be made again.
         return min(before or arms, key=lambda name: (-arms[name], name))
 
-    def standings(self, t: float) -> list[tuple[Comparison, Standing]]:
+    def standings(self, t: float) -> list[Standing]:
         """Return where each comparison stands, in order of appearance."""
-        return [(c, judge(c, self.alpha_each, t)) for c in self.comparisons.values()]
+        return [judge(c, self.alpha_each, t) for c in self.comparisons.values()]
 
     def _decide(self, t: float) -> Decision:
-        standings = [standing for _, standing in self.standings(t)]
+        standings = self.standings(t)
         if not standings:
             threshold = 1.0 / (self.policy.alpha * ERRORS_SHARE)
             reason = f"{NO_CONTROL}: no split with two variants of weight has been exposed"

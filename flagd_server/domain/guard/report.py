@@ -32,14 +32,12 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
             "control": guard.policy.control,
         },
         "life_started_at": guard.started_at,
-        "comparisons": [
-            _comparison(comparison, standing, guard.alpha_each)
-            for comparison, standing in guard.standings(t)
-        ],
+        "comparisons": [_comparison(standing, guard.alpha_each) for standing in guard.standings(t)],
     }
 
 
-def _comparison(comparison: Comparison, nearest: Standing, alpha: float) -> dict[str, Any]:
+def _comparison(nearest: Standing, alpha: float) -> dict[str, Any]:
+    comparison = nearest.comparison
     heard = _replay(comparison, nearest.stream)
     tosses = by_share(
         (toss.share, bool(toss.in_treatment)) for _, batch, _ in heard for toss in batch
