@@ -169,7 +169,7 @@ def replay(traffic: Sequence[Request], share: int, processes: int, run: int) -> 
         if any(cell.units for cell in cells):
             closest = max(closest, guard.decision.e_value / guard.decision.threshold)
     decision = guard.decision
-    (comparison,) = guard.comparisons.values()
+    comparison = guard.comparisons[0]
     return Life(
         share=share,
         killed=decision.kill,

@@ -9,7 +9,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -244,10 +244,7 @@ class Guarding:
     ) -> Life:
         """Start a life; one that follows another knows which variants were served before."""
         policy = policy_of(newest.configuration)
-        guard = FlagGuard(policy, at) if before is None else before.renewed(at)
-        if guard.policy != policy:
-            # Another policy may want another control.
-            guard = replace(guard, policy=policy, controls={})
+        guard = FlagGuard(policy, at) if before is None else before.renewed(at, policy)
         document = json.dumps({"started_at": at, "version": newest.version})
         life_id = tx.insert_guard_life(newest.environment, newest.flag, document)
         life = Life(life_id, newest.environment, newest.flag, newest.version, newest.version, guard)

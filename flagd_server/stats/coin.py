@@ -22,6 +22,8 @@ DEFAULT_MARGIN = 1.05
 _RATIOS = (1.3, 1.6, 2.2, 5.0, 12.0, 50.0)
 _PRIOR = (0.1, 0.2, 0.25, 0.2, 0.15, 0.1)
 
+_TWO_SIDED = (1 / 2, 1 / 1.5, 1 / 1.2, 1.2, 1.5, 2.0)
+
 # The prior on *when* the fault began: most of the mass at the first event (a fault that was there
 # from the start), the rest spread over the logarithm of time, so that a healthy day cannot hide
 # a bad hour.
@@ -63,6 +65,16 @@ class CoinBets:
         """
         scale = margin / DEFAULT_MARGIN
         return cls.of(margin, tuple(r * scale for r in _RATIOS), _PRIOR)
+
+    @classmethod
+    def two_sided(cls) -> "CoinBets":
+        """Bet on both sides of the coin against the null hypothesis that it is fair.
+
+        At margin 1 each factor has mean exactly 1, whether its ratio is above or below.
+        """
+        log_gains = tuple(log(r) for r in _TWO_SIDED)
+        prior = tuple(1.0 / len(_TWO_SIDED) for _ in _TWO_SIDED)
+        return cls(1.0, _TWO_SIDED, prior, log_gains, tuple(r - 1.0 for r in _TWO_SIDED))
 
     @classmethod
     def of(cls, margin: float, ratios: tuple[float, ...], prior: tuple[float, ...]) -> "CoinBets":

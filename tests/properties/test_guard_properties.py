@@ -91,8 +91,7 @@ def test_reports_of_units_already_reported_toss_nothing(
         again = tuple(replace(cell, instance=instance) for cell in event.cells)
         repeated.append(Event(event.t, again))
     once, twice = run(events), run(repeated)
-    for pair, comparison in once.comparisons.items():
-        other = twice.comparisons[pair]
+    for comparison, other in zip(once.comparisons, twice.comparisons, strict=True):
         assert [toss[:5] for toss in other.log] == [toss[:5] for toss in comparison.log]
         for (_, a), (_, b) in zip(comparison.streams(), other.streams(), strict=True):
             assert a.coin == b.coin
@@ -140,8 +139,7 @@ def test_what_is_kept_and_when_streams_open_is_the_same_if_all_sides_were_swappe
     for event, mirrored in zip(events, swapped, strict=True):
         lives[0].observe(event)
         lives[1].observe(mirrored)
-    for pair, comparison in lives[0].comparisons.items():
-        mirror = lives[1].comparisons[pair]
+    for comparison, mirror in zip(lives[0].comparisons, lives[1].comparisons, strict=True):
         assert [(t.batch, t.unit, t.kind, t.instance) for t in comparison.log] == [
             (t.batch, t.unit, t.kind, t.instance) for t in mirror.log
         ]

@@ -11,13 +11,14 @@ from math import prod
 
 import pytest
 
+from flagd_server.domain.guard.arms import Arms
 from flagd_server.domain.guard.comparison import Comparison
+from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.records import Cell
-from flagd_server.stats.coin import CoinBets
+from tests.server.domain.guard.recordings import see
 
 MARGIN = 1.05
 ANNOUNCED_BEFORE = 3
-BETS = CoinBets.for_margin(MARGIN)
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ def lives(
 ) -> Iterator[tuple[float, list[dict[str, float]]]]:
     """Yield (probability, stream → e-value after each summary) for each way the case can fall."""
     for probability, treated in assignments(case, true_ratio):
-        comparison = Comparison.start("default", "on", "off", BETS, 0.0)
+        comparison = Comparison.start(Arms("default", "on", "off"), ERRORS, MARGIN, 0.0)
         comparison.tau = tau
         path: list[dict[str, float]] = []
         for summary in range(max(failing.summary for failing in case) + 1):
             t = 700.0 * summary
             if summary == ANNOUNCED_BEFORE:
                 comparison.announce(t, "weights")
-            comparison.observe(t, cells_of(case, treated, summary))
+            see(comparison, t, cells_of(case, treated, summary))
             path.append(
                 {
                     comparison.name_of(epoch, stream): stream.coin.value
@@ -149,11 +150,11 @@ def test_looking_between_the_sides_of_a_summary_would_break_it() -> None:
     """So the test above can fail: with one look between the sides it does."""
     case, bar, reached = [Failing(n, 0) for n in range(9)], 3.0, 0.0
     for probability, treated in assignments(case, MARGIN):
-        comparison = Comparison.start("default", "on", "off", BETS, 0.0)
+        comparison = Comparison.start(Arms("default", "on", "off"), ERRORS, MARGIN, 0.0)
         highest = 0.0
         cells = cells_of(case, treated, 0)
         for variant in ("on", "off"):
-            comparison.observe(0.0, [cell for cell in cells if cell.variant == variant])
+            see(comparison, 0.0, [cell for cell in cells if cell.variant == variant])
             highest = max(highest, comparison.epochs[0].errors.coin.value)
         reached += probability * (highest >= bar)
     assert reached > 1.0 / bar

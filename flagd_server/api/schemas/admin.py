@@ -17,6 +17,7 @@ from flagd_server.api.schemas.base import (
     Version,
 )
 from flagd_server.api.schemas.conditions import Condition, Serve
+from flagd_server.domain.guard_policy import MAX_HARM_BUDGET
 from flagd_server.domain.validation import MAX_RULES, MAX_VARIANTS
 
 Variants = Annotated[dict[Key, JsonValue], Field(min_length=1, max_length=MAX_VARIANTS)]
@@ -75,6 +76,13 @@ class GuardBody(Document):
     control: Key | None = None
     alpha: Annotated[float, Field(gt=0, le=0.1)] = _NOT_GIVEN
     margin: Annotated[float, Field(ge=1, le=10)] = _NOT_GIVEN
+    guards: Annotated[
+        list[Literal["error_rate", "latency", "availability"]], Field(min_length=1, max_length=3)
+    ] = _NOT_GIVEN
+    slow: Annotated[list[Literal["p99", "p90"]], Field(min_length=1, max_length=2)] = _NOT_GIVEN
+    on_breach: Literal["kill", "hold"] = _NOT_GIVEN
+    on_burn: Literal["hold", "kill"] = _NOT_GIVEN
+    harm_budget: Annotated[int, Field(ge=1, le=MAX_HARM_BUDGET)] | None = None
 
 
 class ConfigurationUpdate(Document):

@@ -1,192 +1,146 @@
-"""One treatment against one control of a split: which units failed, and on which side.
+"""One metric of one pair of arms: which units failed (or were slow), and on which side.
 
 What decides the order of tosses, what is kept and when to look never knows the side: units are
 ordered and thinned by their hash, and a summary is multiplied in whole.
 """
 
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from flagd_server.domain.guard import streams
+from flagd_server.domain.guard.arms import Arms, Instance
+from flagd_server.domain.guard.metrics import ERROR_PREFIX, METRICS, Metric
 from flagd_server.domain.guard.records import Cell
 from flagd_server.domain.guard.streams import Batch, Epoch, Stream
 from flagd_server.domain.guard.tosses import Toss, TossLog
-from flagd_server.domain.guard.window import WINDOW_S, RateWindow
 from flagd_server.stats.coin import CoinBets
 
-ERROR_PREFIX = "error:"
 # A stream hears no unit that the life has not seen, so a bound on the life's bounds them all.
 UNITS_KEPT = 100_000
 TOSSES_KEPT = 400_000
 _ALL_HASHES = 1 << 64
 # Indices are 16-bit columns of the toss log; what comes later shares the last one.
-_MOST_INSTANCES = 5_000
 _MOST_KINDS = 1_000
 OTHERS = "others"
 _NEVER = -1
 
-_Unit = tuple[int, int, str, bool, float, str]
-"""(hash, config version, kind, in treatment, s, instance): sorts without regard to the side as
-long as no two share the first three, and such two are on one side."""
+_Unit = tuple[int, int, str, bool, float, int, int]
+"""(hash, config version, kind, in treatment, s, instance, release): sorts without regard to the
+side as long as no two share the first three, and such two are on one side."""
+
+Chosen = Callable[[Toss], bool]
+"""Which tosses a stream is run again with."""
 
 
-@dataclass(slots=True)
-class Instance:
-    """A process that reported.
-
-    Attributes:
-        index: its place in the order of appearance, as the toss log names it.
-        since: when it was first known.
-        served_treatment: when it last served the treatment.
-    """
-
-    index: int
-    since: float
-    served_treatment: float | None = None
-
-
-@dataclass(slots=True)
-class Counts:
-    """Sums over requests, for people and for rates."""
-
-    exposures: int = 0
-    errors: int = 0
+def everything(_toss: Toss) -> bool:
+    return True
 
 
 @dataclass(slots=True, eq=False)
 class Comparison:
-    """The running state of one pair of arms. Fed in the order of commit; not thread-safe.
+    """The running state of one metric of one pair. Fed in the order of commit; not thread-safe.
 
     Attributes:
-        in_treatment, in_control: requests of either arm over the life.
         epochs: the life first, then at most the three newest.
-        kinds: error kind → index; `instances` likewise, in order of appearance.
+        kinds: kind → index, in order of appearance.
         latest: unit → its latest batch in the log; `latest_of_kind` the same by kind index. Since
             each event is offered to every stream, one that opened with batch b has heard a unit
             exactly when that unit's latest batch is b or later: no stream needs its own memory.
+        heard_from: instance index → its tosses.
         tau: units whose hash is not under it are ignored (thinning by hash keeps validity).
     """
 
-    split: str
-    treatment: str
-    control: str
+    arms: Arms
+    metric: Metric
     bets: CoinBets
     started_at: float
     epochs: list[Epoch]
     announced: int = 0
     clock: int = 0
-    in_treatment: Counts = field(default_factory=Counts)
-    in_control: Counts = field(default_factory=Counts)
-    window: RateWindow = field(default_factory=RateWindow)
     log: TossLog = field(default_factory=TossLog)
     kinds: dict[str, int] = field(default_factory=dict)
-    instances: dict[str, Instance] = field(default_factory=dict)
     latest: dict[int, int] = field(default_factory=dict)
     latest_of_kind: list[dict[int, int]] = field(default_factory=list)
+    heard_from: dict[int, int] = field(default_factory=dict)
     tau: int = _ALL_HASHES
 
     @classmethod
-    def start(
-        cls, split: str, treatment: str, control: str, bets: CoinBets, at: float
-    ) -> "Comparison":
-        life = Epoch.open(
-            bets,
-            "life",
-            errors_share=streams.ERRORS_SHARE,
-            kinds_share=streams.KINDS_SHARE,
-            at=at,
-            batch=0,
-        )
-        return cls(split, treatment, control, bets, at, [life])
+    def start(cls, arms: Arms, metric: Metric, margin: float, at: float) -> "Comparison":
+        bets = metric.bets(margin)
+        errors, kinds = streams.ERRORS_SHARE, streams.KINDS_SHARE
+        if not metric.has_epochs:
+            errors, kinds = 1.0, 0.0
+        life = _open_epoch(metric, bets, "life", errors, kinds, at, 0)
+        return cls(arms, metric, bets, at, [life])
 
     def announce(self, t: float, what: str) -> None:
         """Open an epoch at a change that the server itself announced."""
+        if not self.metric.has_epochs:
+            return
         self.announced += 1
         part = streams.harmonic_share(self.announced)
-        self._open_epoch(
+        self._begin_epoch(
             f"epoch {self.announced} ({what})",
             streams.ANNOUNCED_ERRORS_SHARE * part,
             streams.ANNOUNCED_KINDS_SHARE * part,
             t,
         )
 
-    def _open_epoch(self, name: str, errors_share: float, kinds_share: float, at: float) -> None:
-        epoch = Epoch.open(
-            self.bets,
-            name,
-            errors_share=errors_share,
-            kinds_share=kinds_share,
-            at=at,
-            batch=len(self.log.times),
-        )
+    def _begin_epoch(self, name: str, errors: float, kinds: float, at: float) -> None:
+        epoch = _open_epoch(self.metric, self.bets, name, errors, kinds, at, len(self.log.times))
         life, *others = self.epochs
         self.epochs = [life, *[*others, epoch][-streams.EPOCHS_KEPT :]]
 
     def observe(self, t: float, cells: list[Cell]) -> float:
-        """Take in one summary's cells of the two arms.
+        """Take in one summary's cells of the two arms, those that `Arms.observe` believed.
 
         Returns:
             The greatest score of a stream that heard something new, 0 where none did.
         """
-        if t >= self.started_at + (self.clock + 1) * streams.CLOCK_EPOCH_S:
-            self._open_clock_epoch(t)
-        exposed_t = exposed_c = 0
-        has_units = False
+        if (
+            t >= self.started_at + (self.clock + 1) * streams.CLOCK_EPOCH_S
+            and self.metric.has_epochs
+        ):
+            self._begin_clock_epoch(t)
         for cell in cells:
-            is_treatment = cell.variant == self.treatment
-            instance = self.instances.get(cell.instance) or self._meet_instance(t, cell)
-            if is_treatment:
-                self.in_treatment.errors += cell.errors
-                exposed_t += cell.exposures
-                if cell.exposures:
-                    instance.served_treatment = t
-            else:
-                self.in_control.errors += cell.errors
-                exposed_c += cell.exposures
             if cell.units:
-                has_units = True
-        self.in_treatment.exposures += exposed_t
-        self.in_control.exposures += exposed_c
-        self.window.add(t, exposed_t, exposed_c)
-        return self._toss(t, self._units(cells)) if has_units else 0.0
+                return self._toss(t, self._units(cells))
+        return 0.0
 
-    def _open_clock_epoch(self, t: float) -> None:
+    def _begin_clock_epoch(self, t: float) -> None:
         index = min(int((t - self.started_at) // streams.CLOCK_EPOCH_S), streams.CLOCK_EPOCHS - 1)
         if index > self.clock:
             self.clock = index
-            self._open_epoch(
+            self._begin_epoch(
                 f"six hours {index}",
                 streams.CLOCK_ERRORS_SHARE / streams.CLOCK_EPOCHS,
                 streams.CLOCK_KINDS_SHARE / streams.CLOCK_EPOCHS,
                 self.started_at + index * streams.CLOCK_EPOCH_S,
             )
 
-    def _meet_instance(self, t: float, cell: Cell) -> Instance:
-        name = cell.instance if len(self.instances) < _MOST_INSTANCES else OTHERS
-        since = t if cell.instance_since is None else min(t, cell.instance_since)
-        return self.instances.setdefault(name, Instance(len(self.instances), since))
-
     def _units(self, cells: list[Cell]) -> list[_Unit]:
-        """Return the error events of a summary in an order that is blind to the side.
+        """Return this metric's events of a summary in an order that is blind to the side.
 
         A unit that one configuration version shows on both sides contradicts the hash that
         assigned it: neither report is believed.
         """
         units: list[_Unit] = []
+        arms, heard, tau = self.arms, self.metric.heard, self.tau
         for cell in cells:
-            if not cell.units:
-                continue
-            to_treatment = cell.weights[self.treatment]
-            share = to_treatment / (to_treatment + cell.weights[self.control])
-            is_treatment = cell.variant == self.treatment
-            units += [
-                (unit, cell.config_version, kind, is_treatment, share, cell.instance)
-                for kind, hashes in cell.units.items()
-                if kind.startswith(ERROR_PREFIX)
-                for unit in map(_unit_of, hashes)
-                if unit < self.tau
-            ]
+            is_treatment = cell.variant == arms.treatment
+            for reported, hashes in cell.units.items():
+                kind = heard(reported, in_treatment=is_treatment)
+                if kind is None:
+                    continue
+                to_treatment = cell.weights[arms.treatment]
+                share = to_treatment / (to_treatment + cell.weights[arms.control])
+                instance, release = arms.instance_index(cell), arms.release_index(cell)
+                units += [
+                    (unit, cell.config_version, kind, is_treatment, share, instance, release)
+                    for unit in map(_unit_of, hashes)
+                    if unit < tau
+                ]
         if len(units) > 1:
             units.sort(key=lambda unit: unit[:3])
             sides: dict[tuple[int, int], set[bool]] = {}
@@ -199,18 +153,18 @@ class Comparison:
         batch = len(self.log.times)
         heard: dict[Stream, list[tuple[float, bool]]] = {}
         fresh: list[Toss] = []
-        for unit, _, kind_name, in_treatment, share, instance in units:
+        for unit, _, kind_name, in_treatment, share, instance, release in units:
             kind = self._kind_index(kind_name)
             hearing = self._hearing(unit, kind, t, batch)
             if hearing:
                 for stream in hearing:
                     heard.setdefault(stream, []).append((share, in_treatment))
-                index = self._instance_index(instance)
-                fresh.append(Toss(batch, unit, kind, in_treatment, share, index))
+                fresh.append(Toss(batch, unit, kind, in_treatment, share, instance, release))
+                self.heard_from[instance] = self.heard_from.get(instance, 0) + 1
                 self._remember(unit, kind, batch)
         if not fresh:
             return 0.0
-        rate_share = self.window.treatment_share()
+        rate_share = self.arms.window.treatment_share()
         if rate_share is None:
             rate_share = fresh[0].share
         self.log.add_batch(t, rate_share, fresh)
@@ -223,7 +177,6 @@ class Comparison:
             score = stream.toss(self.bets, t, heard_batch)
             if score > best:
                 best = score
-        self._bound()
         return best
 
     def _hearing(self, unit: int, kind: int, t: float, batch: int) -> list[Stream]:
@@ -255,11 +208,8 @@ class Comparison:
                 self.latest_of_kind.append({})
         return index
 
-    def _instance_index(self, name: str) -> int:
-        known = self.instances.get(name)
-        return (self.instances[OTHERS] if known is None else known).index
-
-    def _bound(self) -> None:
+    def bound(self) -> None:
+        """Thin by hash until the log and the memory are within their bounds."""
         while len(self.log) > TOSSES_KEPT or len(self.latest) > UNITS_KEPT:
             self.tau //= 2
             self.log.thin(self.tau)
@@ -268,13 +218,43 @@ class Comparison:
     def _remember_log(self) -> None:
         self.latest = {}
         self.latest_of_kind = [{} for _ in self.kinds]
+        self.heard_from = {}
         for toss in self.log:
             self._remember(toss.unit, toss.kind, toss.batch)
+            self.heard_from[toss.instance] = self.heard_from.get(toss.instance, 0) + 1
+
+    def forget(self, set_aside: list[Instance]) -> None:
+        """Judge anew without what some processes have reported, as if they had never spoken.
+
+        What was dropped by hash on their account stays dropped; hashes are kept from now on as in
+        the beginning. The shares of exposures at the time of old tosses may be theirs as well, so
+        the coin stands in for them.
+        """
+        gone = {instance.index for instance in set_aside}
+        if not gone.intersection(self.heard_from):
+            return
+        self.log.keep(lambda toss: toss.instance not in gone)
+        self.log.replace_rate_shares()
+        names = list(self.kinds)
+        self.kinds = {names[old]: new for new, old in enumerate(self.log.renumber_kinds())}
+        self.tau = _ALL_HASHES
+        self._remember_log()
+        self.epochs = [self._again(epoch) for epoch in self.epochs]
+
+    def _again(self, epoch: Epoch) -> Epoch:
+        """Return the epoch as it would stand, had the log always been what it is now."""
+        again = epoch.restarted(self.bets)
+        for toss in self.log.since(again.errors.first_batch):
+            if toss.kind not in again.kinds:
+                again.stream_for(toss.kind, self.bets, self.log.times[toss.batch], toss.batch)
+        again.errors = self.replay(again.errors)
+        again.kinds = {kind: self.replay(stream) for kind, stream in again.kinds.items()}
+        return again
 
     def heard_by(
-        self, stream: Stream, without: Container[int] = frozenset()
+        self, stream: Stream, chosen: Chosen = everything
     ) -> Iterator[tuple[int, list[Toss]]]:
-        """Yield (batch, tosses) as the stream heard them, or would have without some instances.
+        """Yield (batch, tosses) as the stream heard them, or would have of the chosen tosses only.
 
         After thinning the log holds a sample of the units only.
         """
@@ -284,7 +264,7 @@ class Comparison:
             if (
                 (stream.kind is not None and toss.kind != stream.kind)
                 or toss.unit in memory
-                or toss.instance in without
+                or not chosen(toss)
             ):
                 continue
             memory.add(toss.unit)
@@ -297,27 +277,20 @@ class Comparison:
             yield batch, tosses
 
     def replay_batches(
-        self, again: Stream, without: Container[int] = frozenset()
+        self, again: Stream, chosen: Chosen = everything
     ) -> Iterator[tuple[float, list[Toss]]]:
         """Feed a restarted stream from the log; yield (t, tosses) after each batch it heard."""
-        for batch, tosses in self.heard_by(again, without):
+        for batch, tosses in self.heard_by(again, chosen):
             t, rate_share = self.log.times[batch], self.log.rate_shares[batch]
             again.toss(self.bets, t, Batch.of(self.bets, _sides(tosses), rate_share))
             yield t, tosses
 
-    def replay(self, stream: Stream, without: Container[int] = frozenset()) -> Stream:
-        """Run a stream again from the log, without the tosses of some instances (by index)."""
+    def replay(self, stream: Stream, chosen: Chosen = everything) -> Stream:
+        """Run a stream again from the log, with the chosen tosses only."""
         again = stream.restarted(self.bets)
-        for _ in self.replay_batches(again, without):
+        for _ in self.replay_batches(again, chosen):
             pass
         return again
-
-    def serving_instances(self, t: float) -> int:
-        """Return how many processes served the treatment in the last ten minutes."""
-        return sum(
-            instance.served_treatment is not None and instance.served_treatment > t - WINDOW_S
-            for instance in self.instances.values()
-        )
 
     def streams(self) -> Iterator[tuple[Epoch, Stream]]:
         """Yield every open stream with its epoch, the life's first."""
@@ -327,7 +300,7 @@ class Comparison:
                 yield epoch, stream
 
     def name_of(self, epoch: Epoch, stream: Stream) -> str:
-        return f"{self.kind_of(stream) or 'errors'}, {epoch.name}"
+        return f"{self.kind_of(stream) or self.metric.name}, {epoch.name}"
 
     def kind_of(self, stream: Stream) -> str | None:
         """Return the name of the kind that a stream listens to, None where it hears all."""
@@ -335,44 +308,46 @@ class Comparison:
 
     def to_document(self) -> dict[str, Any]:
         return {
-            "split": self.split,
-            "treatment": self.treatment,
-            "control": self.control,
+            "metric": self.metric.name,
+            "margin": self.bets.margin,
             "started_at": self.started_at,
             "epochs": [epoch.to_document() for epoch in self.epochs],
             "announced": self.announced,
             "clock": self.clock,
-            "in_treatment": asdict(self.in_treatment),
-            "in_control": asdict(self.in_control),
-            "window": self.window.to_document(),
             "log": self.log.to_document(),
             "kinds": list(self.kinds),
-            "instances": [
-                [name, known.since, known.served_treatment]
-                for name, known in self.instances.items()
-            ],
             "tau": self.tau,
         }
 
     @classmethod
-    def from_document(cls, document: dict[str, Any], bets: CoinBets) -> "Comparison":
-        fields = dict(document)
-        fields["epochs"] = [Epoch.from_document(row) for row in fields["epochs"]]
-        fields["in_treatment"] = Counts(**fields["in_treatment"])
-        fields["in_control"] = Counts(**fields["in_control"])
-        fields["window"] = RateWindow.from_document(fields["window"])
-        fields["log"] = TossLog.from_document(fields["log"])
-        fields["kinds"] = {name: index for index, name in enumerate(fields["kinds"])}
-        fields["instances"] = {
-            name: Instance(index, since, served)
-            for index, (name, since, served) in enumerate(fields["instances"])
-        }
-        comparison = cls(bets=bets, **fields)
+    def from_document(cls, document: dict[str, Any], arms: Arms) -> "Comparison":
+        metric = METRICS[document["metric"]]
+        comparison = cls(
+            arms,
+            metric,
+            metric.bets(document["margin"]),
+            document["started_at"],
+            [Epoch.from_document(row) for row in document["epochs"]],
+            document["announced"],
+            document["clock"],
+            TossLog.from_document(document["log"]),
+            {name: index for index, name in enumerate(document["kinds"])},
+            tau=document["tau"],
+        )
         comparison._remember_log()
         return comparison
 
 
-def _sides(tosses: Iterable[Toss]) -> list[tuple[float, bool]]:
+def _open_epoch(
+    metric: Metric, bets: CoinBets, name: str, errors: float, kinds: float, at: float, batch: int
+) -> Epoch:
+    """Open one with these shares of alpha; where kinds have no streams, all have theirs."""
+    if not metric.has_kinds:
+        errors, kinds = errors + kinds, 0.0
+    return Epoch.open(bets, name, errors_share=errors, kinds_share=kinds, at=at, batch=batch)
+
+
+def _sides(tosses: list[Toss]) -> list[tuple[float, bool]]:
     return [(toss.share, bool(toss.in_treatment)) for toss in tosses]
 
 

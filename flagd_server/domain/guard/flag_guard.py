@@ -1,17 +1,29 @@
 """The guard of one flag in one environment: its comparisons, its life, its one decision."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flagd_server.domain.guard.comparison import ERROR_PREFIX, Comparison
-from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing, judge, spoken
+from flagd_server.domain.guard.arms import Arms
+from flagd_server.domain.guard.blindness import Blind, blindness_of
+from flagd_server.domain.guard.comparison import Comparison
+from flagd_server.domain.guard.controls import Controls
+from flagd_server.domain.guard.harm import excess_failures, has_spent
+from flagd_server.domain.guard.judgement import Standing, judge, spoken
+from flagd_server.domain.guard.metrics import (
+    SAMPLE_RATIO,
+    SAMPLE_RATIO_ALPHA,
+    Metric,
+    alpha_shares,
+)
+from flagd_server.domain.guard.pair import Key, Pair
 from flagd_server.domain.guard.records import Cell, Decision, Event, Policy, RecordError
 from flagd_server.domain.guard.streams import ERRORS_SHARE, LIFE_S
-from flagd_server.stats.coin import CoinBets
+from flagd_server.domain.guard.wording import explain
 
 # The reason given while there is nothing to compare with.
 NO_CONTROL = "no control"
+SAMPLE_RATIO_BLINDNESS = "sample ratio"
 # How often what is held is judged again while no unit fails: only time can lift an objection then.
 REJUDGE_S = 10.0
 # What is held is judged at every toss; but that may run a stream again, so in a life with a long
@@ -21,9 +33,6 @@ _PAUSE_S_PER_TOSS = 1e-4
 # A stream this close to its threshold is judged in full, so that rounding decides nothing.
 _NEARLY = 0.999
 
-_Pair = tuple[str, str, str]
-"""(split, treatment, control)."""
-
 
 @dataclass(slots=True)
 class FlagGuard:
@@ -31,20 +40,17 @@ class FlagGuard:
     bits, whether in one run or through `to_document` and `from_document` in between.
 
     Attributes:
-        controls: split → the variant it is compared with, chosen when the split first has two arms.
-        served: split → variant → the first configuration version that exposed anyone to it.
         standing_decision: the latest that held or killed; one that kills is the last.
     """
 
     policy: Policy
     started_at: float
-    comparisons: dict[_Pair, Comparison] = field(default_factory=dict)
-    controls: dict[str, str] = field(default_factory=dict)
-    served: dict[str, dict[str, int]] = field(default_factory=dict)
+    pairs: dict[Key, Pair] = field(default_factory=dict)
+    controls: Controls = field(default_factory=Controls)
     standing_decision: Decision | None = None
     last_t: float | None = None
     # Where the cells of a (split, variant) went last, and for which weights that holds.
-    _routes: dict[tuple[str, str], tuple[Mapping[str, int], list[Comparison]]] = field(
+    _routes: dict[tuple[str, str], tuple[Mapping[str, int], list[Pair]]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -52,19 +58,35 @@ class FlagGuard:
         """Return whether a new life is due: after seven days."""
         return t >= self.started_at + LIFE_S
 
-    def renewed(self, t: float) -> "FlagGuard":
-        """Return the life that follows: no evidence, but the same controls."""
-        served = {split: dict(first) for split, first in self.served.items()}
-        return FlagGuard(self.policy, t, controls=dict(self.controls), served=served)
+    def renewed(self, t: float, policy: Policy | None = None) -> "FlagGuard":
+        """Return the life that follows: no evidence, but the same controls under one policy."""
+        policy = policy or self.policy
+        controls = self.controls.copy(keep_chosen=policy == self.policy)
+        return FlagGuard(policy, t, controls=controls)
 
     @property
     def has_killed(self) -> bool:
         return self.standing_decision is not None and self.standing_decision.kill
 
     @property
-    def alpha_each(self) -> float:
-        """Each comparison's part: alpha divided equally among the pairs of the flag."""
-        return self.policy.alpha / max(1, len(self.comparisons))
+    def comparisons(self) -> list[Comparison]:
+        """What may kill, in order of appearance."""
+        return [each for pair in self.pairs.values() for each in self._killing(pair)]
+
+    @staticmethod
+    def _killing(pair: Pair) -> Iterator[Comparison]:
+        return (each for each in pair.comparisons.values() if each.metric is not SAMPLE_RATIO)
+
+    def alpha_of(self, metric: Metric) -> float:
+        """Return a comparison's part: alpha is divided equally among pairs, then by metric."""
+        pairs = max(1, len(self.pairs))
+        if metric is SAMPLE_RATIO:
+            return SAMPLE_RATIO_ALPHA / pairs
+        return self.policy.alpha * self._shares[metric] / pairs
+
+    @property
+    def _shares(self) -> dict[Metric, float]:
+        return alpha_shares(self.policy.guards, self.policy.slow)
 
     @property
     def decision(self) -> Decision:
@@ -86,109 +108,138 @@ class FlagGuard:
         if self.has_killed:
             return
         if event.announced is not None:
-            for comparison in self.comparisons.values():
+            for comparison in self.comparisons:
                 comparison.announce(t, event.announced)
-        score = 0.0
-        for comparison, cells in self._by_comparison(event).items():
-            score = max(score, comparison.observe(t, cells))
-        if self._is_due(t, score):
+        is_near = has_news = False
+        for pair, cells in self._by_pair(event).items():
+            for metric, score in pair.observe(t, cells):
+                has_news = True
+                is_near = is_near or score * self.alpha_of(metric) >= _NEARLY
+        if self._is_due(t, is_near, has_news) or self._spent(t) is not None:
             decision = self._decide(t)
             self.standing_decision = decision if decision.kill or decision.hold else None
 
-    def _is_due(self, t: float, score: float) -> bool:
-        """Return whether to judge in full, after an event whose tosses scored this at most."""
+    def _is_due(self, t: float, is_near: bool, has_news: bool) -> bool:
+        """Return whether to judge in full, after an event that had tosses or brought some near."""
         held = self.standing_decision
         if held is None:
-            return score * self.alpha_each >= _NEARLY
-        longest = max(len(comparison.log) for comparison in self.comparisons.values())
+            return is_near
+        longest = max((len(comparison.log) for comparison in self.comparisons), default=0)
         pause_s = _PAUSE_S_PER_TOSS * longest if longest > _SHORT_LOG else 0.0
-        return t >= held.t + (pause_s if score > 0.0 else REJUDGE_S)
+        return t >= held.t + (pause_s if has_news else REJUDGE_S)
 
-    def _by_comparison(self, event: Event) -> dict[Comparison, list[Cell]]:
-        found: dict[Comparison, list[Cell]] = {}
+    def _by_pair(self, event: Event) -> dict[Pair, list[Cell]]:
+        found: dict[Pair, list[Cell]] = {}
         for cell in event.cells:
             if cell.split is None:
                 continue
             route = self._routes.get((cell.split, cell.variant))
             if route is None or route[0] != cell.weights:
-                route = (cell.weights, self._comparisons_of(cell.split, cell, event.t))
+                route = (cell.weights, self._pairs_of(cell.split, cell, event.t))
                 self._routes[cell.split, cell.variant] = route
-            for comparison in route[1]:
-                found.setdefault(comparison, []).append(cell)
+            for pair in route[1]:
+                found.setdefault(pair, []).append(cell)
         return found
 
-    def _comparisons_of(self, split: str, cell: Cell, t: float) -> list[Comparison]:
-        """Return the comparisons in which the cell's variant is an arm.
+    def _pairs_of(self, split: str, cell: Cell, t: float) -> list[Pair]:
+        """Return the pairs in which the cell's variant is an arm.
 
         Those of the split's other arms are opened with them: alpha is divided by the number of
         pairs, which must not depend on who has reported.
         """
         arms = {name: weight for name, weight in cell.weights.items() if weight > 0}
-        served = self.served.setdefault(split, {})
         if cell.variant not in arms:
             return []
-        served.setdefault(cell.variant, cell.config_version)
-        control = self._control(split, arms, cell.config_version)
+        self.controls.note(split, cell)
+        before = self.controls.chosen.get(split)
+        control = self.controls.of(split, arms, cell.config_version, self.policy)
+        if self.controls.chosen.get(split) != before:
+            self._routes.clear()
         if control is None:
             return []
-        pairs = [(split, name, control) for name in arms if name != control]
-        for pair in pairs:
-            if pair not in self.comparisons:
-                bets = CoinBets.for_margin(self.policy.margin)
-                self.comparisons[pair] = Comparison.start(*pair, bets, t)
-        return [self.comparisons[pair] for pair in pairs if cell.variant in pair[1:]]
-
-    def _control(self, split: str, arms: Mapping[str, int], version: int) -> str | None:
-        """Return the variant to compare with, None where there is none.
-
-        The policy's control, else the off variant, else the variant of the greatest weight that
-        was already served before this version of the configuration.
-        """
-        if len(arms) < 2:
-            return None
-        if self.policy.control is not None:
-            return self.policy.control if self.policy.control in arms else None
-        chosen = self.controls.get(split)
-        if chosen not in arms:
-            chosen = self._choose_control(arms, self.served[split], version)
-            self.controls[split] = chosen
-            self._routes.clear()
-        return chosen
-
-    def _choose_control(
-        self, arms: Mapping[str, int], served: Mapping[str, int], version: int
-    ) -> str:
-        off = self.policy.off_variant
-        if off is not None and off in arms:
-            return off
-        before = [name for name in arms if served.get(name, version) < version]
-        # Where two are alike any choice does; by name, it can be made again.
-        return min(before or arms, key=lambda name: (-arms[name], name))
+        keys = [(split, name, control) for name in arms if name != control]
+        for key in keys:
+            if key not in self.pairs:
+                metrics = [*self._shares, SAMPLE_RATIO]
+                self.pairs[key] = Pair.start(key, metrics, self.policy.margin, t)
+        return [self.pairs[key] for key in keys if cell.variant in key[1:]]
 
     def standings(self, t: float) -> list[Standing]:
         """Return where each comparison stands, in order of appearance."""
-        return [judge(c, self.alpha_each, t) for c in self.comparisons.values()]
+        return [judge(each, self.alpha_of(each.metric), t) for each in self.comparisons]
+
+    def sample_ratios(self, t: float) -> list[Standing]:
+        """Return where each pair's sample ratio stands; one that "kills" makes the guard blind."""
+        alpha = self.alpha_of(SAMPLE_RATIO)
+        return [judge(pair.sample, alpha, t) for pair in self.pairs.values()]
+
+    def blindness(self, t: float) -> list[Blind]:
+        """Return why the guard cannot see at time t; empty where it can."""
+        if not self.pairs:
+            return [Blind(NO_CONTROL, "no split with two variants of weight has been exposed")]
+        found = [blind for pair in self.pairs.values() for blind in blindness_of(pair.arms, t)]
+        found += (
+            Blind(SAMPLE_RATIO_BLINDNESS, _explain_sample(standing))
+            for standing in self.sample_ratios(t)
+            if standing.kills
+        )
+        return found
 
     def _decide(self, t: float) -> Decision:
+        blind = self.blindness(t)
         standings = self.standings(t)
         if not standings:
-            threshold = 1.0 / (self.policy.alpha * ERRORS_SHARE)
-            reason = f"{NO_CONTROL}: no split with two variants of weight has been exposed"
-            return Decision(t, False, False, 1.0, 1.0, threshold, "errors, life", 1.0, reason)
+            return self._undecided(t, blind)
         worst = max(standings, key=lambda s: (s.kills, s.e_value / s.threshold))
+        mistrusted = next((b.detail for b in blind if b.reason == SAMPLE_RATIO_BLINDNESS), None)
+        spent = None if worst.kills else self._spent(t)
+        arms = worst.comparison.arms if spent is None else spent
+        reason = explain(worst) if spent is None else self._explain_spent(spent)
         return Decision(
             t=t,
-            kill=worst.kills,
-            hold=any(s.is_decisive and not s.kills for s in standings),
+            kill=(worst.kills or spent is not None) and mistrusted is None,
+            hold=mistrusted is not None or any(s.is_decisive and not s.kills for s in standings),
             e_value=worst.e_value,
             rate_witness=worst.rate_witness,
             threshold=worst.threshold,
             stream=worst.name,
             ratio=worst.ratio,
-            reason=_explain(worst),
-            split=worst.comparison.split,
-            treatment=worst.comparison.treatment,
-            control=worst.comparison.control,
+            reason=reason if mistrusted is None else f"{mistrusted}; {reason}",
+            split=arms.split,
+            treatment=arms.treatment,
+            control=arms.control,
+            guard="harm_budget" if spent is not None else worst.comparison.metric.guard,
+            blind=_reasons(blind),
+        )
+
+    def _undecided(self, t: float, blind: list[Blind]) -> Decision:
+        threshold = 1.0 / (self.policy.alpha * ERRORS_SHARE)
+        reason = f"{blind[0].reason}: {blind[0].detail}" if blind else "nothing is compared"
+        return Decision(
+            t=t,
+            kill=False,
+            hold=False,
+            e_value=1.0,
+            rate_witness=1.0,
+            threshold=threshold,
+            stream="errors, life",
+            ratio=1.0,
+            reason=reason,
+            blind=_reasons(blind),
+        )
+
+    def _spent(self, t: float) -> Arms | None:
+        """Return the arms whose treatment has spent the harm budget, None where none has."""
+        budget = self.policy.harm_budget
+        if budget is None:
+            return None
+        return next((p.arms for p in self.pairs.values() if has_spent(p.arms, budget, t)), None)
+
+    def _explain_spent(self, arms: Arms) -> str:
+        excess = excess_failures(arms.in_treatment, arms.in_control)
+        return (
+            f"“{arms.treatment}” has cost {spoken(excess)} failing requests more than "
+            f"“{arms.control}” would have; its budget is {self.policy.harm_budget}"
         )
 
     def to_document(self) -> dict[str, Any]:
@@ -196,46 +247,36 @@ class FlagGuard:
         return {
             "policy": asdict(self.policy),
             "started_at": self.started_at,
-            "comparisons": [c.to_document() for c in self.comparisons.values()],
-            "controls": self.controls,
-            "served": self.served,
+            "pairs": [pair.to_document() for pair in self.pairs.values()],
+            "controls": asdict(self.controls),
             "standing_decision": None if decision is None else decision.to_document(),
             "last_t": self.last_t,
         }
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "FlagGuard":
-        policy = Policy(**document["policy"])
-        bets = CoinBets.for_margin(policy.margin)
-        comparisons = [Comparison.from_document(row, bets) for row in document["comparisons"]]
+        pairs = [Pair.from_document(row) for row in document["pairs"]]
         decision = document["standing_decision"]
         return cls(
-            policy=policy,
+            policy=Policy.from_document(document["policy"]),
             started_at=document["started_at"],
-            comparisons={(c.split, c.treatment, c.control): c for c in comparisons},
-            controls=document["controls"],
-            served=document["served"],
-            standing_decision=None if decision is None else Decision(**decision),
+            pairs={
+                (pair.arms.split, pair.arms.treatment, pair.arms.control): pair for pair in pairs
+            },
+            controls=Controls(**document["controls"]),
+            standing_decision=None if decision is None else Decision.from_document(decision),
             last_t=document["last_t"],
         )
 
 
-def _explain(standing: Standing) -> str:
-    """Return one sentence that a person who knows no statistics can read."""
-    stream, comparison = standing.stream, standing.comparison
+def _reasons(blind: list[Blind]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.reason for each in blind))
+
+
+def _explain_sample(standing: Standing) -> str:
+    stream, arms = standing.stream, standing.comparison.arms
     total = stream.in_treatment + stream.in_control
-    if total == 0:
-        return "no unit has failed yet"
-    kind = comparison.kind_of(stream)
-    of_kind = "" if kind is None else f" with {kind.removeprefix(ERROR_PREFIX)}"
-    found = (
-        f"{stream.in_treatment} of {total} failing units{of_kind} had "
-        f"“{comparison.treatment}”, {stream.expected_share:.1%} expected by chance"
+    return (
+        f"of {total} sampled units {stream.in_treatment} had “{arms.treatment}”, "
+        f"{stream.expected_share:.1%} expected by the weights: assignment or reporting is broken"
     )
-    compared = f"evidence {spoken(standing.e_value)} of {spoken(standing.threshold)} needed"
-    if standing.kills:
-        by_exposures = f"by exposures {spoken(standing.rate_witness)} of {WITNESS_BAR:.0f}"
-        return f"{found}: {compared}, {by_exposures}"
-    if standing.is_decisive:
-        return f"{found}: {compared}, but held back: {standing.objection}"
-    return f"{found}: {compared}"

@@ -1,14 +1,16 @@
 """From the evidence of a comparison to a verdict: kill, hold, or neither.
 
 A kill needs more than one stream beyond its threshold. The rate witness must agree (a feature may
-change how often its users ask), the evidence must not hang on one process, and it must not come
-from processes that appeared only once it had begun.
+change how often its users ask), the evidence must not hang on one process or one token, and it
+must not come from processes that appeared only once it had begun.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import exp, log
 
+from flagd_server.domain.guard.arms import Instance
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.streams import Epoch, Stream
 from flagd_server.domain.guard.window import WINDOW_S
@@ -16,8 +18,11 @@ from flagd_server.stats.intervals import ratio_estimate
 
 WITNESS_BAR = 10.0
 LEAST_TREATMENT_UNITS = 3
-LONE_INSTANCE_FROM = 3
+LONE_INSTANCE_FROM, LONE_TOKEN_FROM = 3, 2
 NEWCOMERS_SHARE = 0.2
+# While a burn test says that the objective is being missed, less proof is asked for: E of 20 times
+# what its share of alpha divides.
+BURNING_E = 20.0
 # A running process reports at least this often: who is heard of first within it was there before.
 HEARTBEAT_S = 10.0
 
@@ -61,13 +66,16 @@ class Standing:
         return ratio_estimate(self.stream.treatment_mass, self.stream.control_mass)
 
 
-def judge(comparison: Comparison, alpha: float, t: float) -> Standing:
+def judge(comparison: Comparison, alpha: float, t: float, *, is_burning: bool = False) -> Standing:
     """Return the standing that matters most: one that kills, else the nearest to its threshold.
 
     Args:
         alpha: this comparison's part of the flag's false-kill probability.
         t: the present, on the clock of the events.
+        is_burning: the service's burn test has fired, which lowers the threshold.
     """
+    if is_burning:
+        alpha = max(alpha, 1.0 / BURNING_E)
     nearest_first = sorted(comparison.streams(), key=lambda pair: -pair[1].score)
     nearest = _examine(comparison, *nearest_first[0], alpha, t)
     if not nearest.is_decisive or nearest.kills:
@@ -97,34 +105,51 @@ def _objection(standing: Standing, t: float) -> str | None:
             "errors of every kind together do not fall more often on its users: "
             "errors that only changed their name look like this"
         )
-    if standing.rate_witness < WITNESS_BAR:
+    if standing.comparison.metric.has_witness and standing.rate_witness < WITNESS_BAR:
         return (
             "measured by exposures the rates do not differ enough: "
             "a feature whose users ask more often looks like this"
         )
     if stream.in_treatment < LEAST_TREATMENT_UNITS:
         return f"fewer than {LEAST_TREATMENT_UNITS} units of the treatment have failed"
-    return _lone_instance(standing, t) or _newcomers(standing, t)
+    return (
+        _lone(standing, t, LONE_INSTANCE_FROM, "process", _process_of)
+        or _lone(standing, t, LONE_TOKEN_FROM, "token", _token_of)
+        or _newcomers(standing, t)
+    )
 
 
-def _lone_instance(standing: Standing, t: float) -> str | None:
-    """Where three or more processes serve the variant, no single one may carry the evidence."""
+def _process_of(instance: Instance) -> str:
+    return instance.name
+
+
+def _token_of(instance: Instance) -> str:
+    return instance.token
+
+
+def _lone(
+    standing: Standing, t: float, least: int, word: str, name_of: Callable[[Instance], str]
+) -> str | None:
+    """Where so many processes or tokens serve the variant, no single one may carry the evidence."""
     comparison = standing.comparison
-    if comparison.serving_instances(t) < LONE_INSTANCE_FROM:
+    if len({name_of(instance) for instance in comparison.arms.serving(t)}) < least:
         return None
+    instances = list(comparison.arms.instances.values())
     loudness = Counter(
-        toss.instance
+        name_of(instances[toss.instance])
         for _, tosses in comparison.heard_by(standing.stream)
         for toss in tosses
         if toss.in_treatment
     )
-    # Ties go to the process that appeared first, so that the answer can be given again.
-    loudest = min(loudness, key=lambda index: (-loudness[index], index), default=0)
-    rest = comparison.replay(standing.stream, {loudest})
+    # Ties go to the one that appeared first, so that the answer can be given again.
+    order = {name: k for k, name in reversed(list(enumerate(map(name_of, instances))))}
+    loudest = min(loudness, key=lambda name: (-loudness[name], order[name]))
+    rest = comparison.replay(
+        standing.stream, lambda toss: name_of(instances[toss.instance]) != loudest
+    )
     if rest.coin.value >= WITNESS_BAR:
         return None
-    name = list(comparison.instances)[loudest]
-    return f"without process {name} the evidence is only {spoken(rest.coin.value)}"
+    return f"without {word} {loudest} the evidence is only {spoken(rest.coin.value)}"
 
 
 def _newcomers(standing: Standing, t: float) -> str | None:
@@ -137,13 +162,13 @@ def _newcomers(standing: Standing, t: float) -> str | None:
     known_before = max(t - WINDOW_S, comparison.started_at + HEARTBEAT_S)
     newcomers = {
         known.index
-        for known in comparison.instances.values()
+        for known in comparison.arms.instances.values()
         if known.since >= began and known.since > known_before
     }
     if not newcomers:
         return None
     needed = exp((1.0 - NEWCOMERS_SHARE) * log(standing.threshold))
-    rest = comparison.replay(standing.stream, newcomers)
+    rest = comparison.replay(standing.stream, lambda toss: toss.instance not in newcomers)
     if rest.coin.value >= needed:
         return None
     return (

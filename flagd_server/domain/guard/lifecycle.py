@@ -40,6 +40,10 @@ def policy_of(configuration: Configuration) -> Policy:
         margin=guard["margin"],
         control=guard["control"],
         off_variant=configuration.off_variant,
+        guards=tuple(guard["guards"]),
+        slow=tuple(guard["slow"]),
+        harm_budget=guard["harm_budget"],
+        on_burn=guard["on_burn"],
     )
 
 

@@ -15,14 +15,40 @@ DEFAULT_ALPHA = 0.001
 MAX_T = 1e12
 
 
+GUARDS = ("error_rate", "latency", "availability")
+QUANTILES = ("p99", "p90")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a flag is guarded. `alpha` is the probability of a false kill over a whole life."""
+    """How a flag is guarded.
+
+    Attributes:
+        alpha: the probability of a false kill over a whole life.
+        margin: the ratio of failing users that is tolerated.
+        control: the variant to compare with, where it is named.
+        guards: what is watched, of `GUARDS`.
+        slow: the quantiles of the control's durations by which latency is watched, of `QUANTILES`.
+        harm_budget: failing requests, beyond the control's rate, at which the flag goes off
+            whether or not the evidence is significant; None for no such limit.
+        on_burn: "kill" where a burn test without a control may kill; else it holds and tells.
+        slos: service → availability objective, for the burn test.
+    """
 
     alpha: float = DEFAULT_ALPHA
     margin: float = DEFAULT_MARGIN
     control: str | None = None
     off_variant: str | None = None
+    guards: tuple[str, ...] = GUARDS
+    slow: tuple[str, ...] = ("p99",)
+    harm_budget: int | None = None
+    on_burn: str = "hold"
+    slos: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Policy":
+        lists = {name: tuple(document[name]) for name in ("guards", "slow")}
+        return cls(**{**document, **lists})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +61,7 @@ class Cell:
         units: kind → 16 hexadecimal digits for each unit that showed it.
         instance_since: when the server first saw the process, on the clock of the events;
             None where that is not known before its first event.
+        token: id of the token by which it was reported.
     """
 
     split: str | None
@@ -48,6 +75,7 @@ class Cell:
     service: str = ""
     service_version: str = ""
     instance_since: float | None = None
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +116,8 @@ class Decision:
         threshold: what `e_value` has to reach.
         ratio: estimated ratio of failing units, treatment to control.
         reason: one sentence for a person.
+        guard: what decided: "error_rate", "latency", "availability" or "harm_budget".
+        blind: why the guard cannot see, where it cannot; silence is then not health.
     """
 
     t: float
@@ -102,9 +132,15 @@ class Decision:
     split: str | None = None
     treatment: str | None = None
     control: str | None = None
+    guard: str = "error_rate"
+    blind: tuple[str, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Decision":
+        return cls(**{**document, "blind": tuple(document["blind"])})
 
 
 class RecordError(ValueError):
@@ -118,15 +154,45 @@ def parse_policy(document: object) -> Policy:
         RecordError: it is something else, or a value is out of range.
     """
     config = _mapping(_mapping(document, "first line").get("config"), "config")
-    _only(config, {"alpha", "margin", "control"}, "config")
+    _only(config, _POLICY_FIELDS, "config")
     alpha = _number(config.get("alpha", DEFAULT_ALPHA), "config.alpha")
     margin = _number(config.get("margin", DEFAULT_MARGIN), "config.margin")
     if not 0.0 < alpha < 1.0:
         raise RecordError(f"config.alpha: expected a number between 0 and 1, got {alpha!r}")
     if not 1.0 <= margin <= 10.0:
         raise RecordError(f"config.margin: expected a number from 1 to 10, got {margin!r}")
-    control = config.get("control")
-    return Policy(alpha, margin, None if control is None else _text(control, "config.control"))
+    control, budget = config.get("control"), config.get("harm_budget")
+    if budget is not None and _count(budget, "config.harm_budget") < 1:
+        raise RecordError(f"config.harm_budget: expected a whole number from 1, got {budget}")
+    return Policy(
+        alpha=alpha,
+        margin=margin,
+        control=None if control is None else _text(control, "config.control"),
+        guards=_some_of(config.get("guards", list(GUARDS)), GUARDS, "config.guards"),
+        slow=_some_of(config.get("slow", ["p99"]), QUANTILES, "config.slow"),
+        harm_budget=budget,
+        on_burn=_some_of([config.get("on_burn", "hold")], ("hold", "kill"), "config.on_burn")[0],
+        slos={
+            service: _objective(value, f"config.slos.{service}")
+            for service, value in _mapping(config.get("slos", {}), "config.slos").items()
+        },
+    )
+
+
+_POLICY_FIELDS = frozenset(Policy.__dataclass_fields__) - {"off_variant"}
+
+
+def _some_of(value: object, known: Collection[str], where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(name in known for name in value):
+        raise RecordError(f"{where}: expected some of {', '.join(known)}, got {value!r:.60}")
+    return tuple(name for name in known if name in value)
+
+
+def _objective(value: object, where: str) -> float:
+    objective = _number(value, where)
+    if not 0.5 <= objective < 1.0:
+        raise RecordError(f"{where}: expected a share from 0.5 to below 1, got {objective!r}")
+    return objective
 
 
 def parse_event(document: object) -> Event:
@@ -178,6 +244,7 @@ def _parse_cell(document: object, where: str) -> Cell:
         service=_text(cell.get("service", ""), f"{where}.service"),
         service_version=_text(cell.get("service_version", ""), f"{where}.service_version"),
         instance_since=None if since is None else _number(since, f"{where}.instance_since"),
+        token=_text(cell.get("token", ""), f"{where}.token"),
     )
 
 

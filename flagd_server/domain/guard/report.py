@@ -3,11 +3,14 @@
 It says what was seen and how that was weighed, so that the decision can be checked by hand.
 """
 
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from flagd_server.domain.guard.comparison import Comparison, Counts
+from flagd_server.domain.guard.arms import Counts
+from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.harm import excess_failures
 from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing
 from flagd_server.domain.guard.streams import Stream, by_share
 from flagd_server.domain.guard.tosses import Toss
@@ -27,27 +30,55 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
     return {
         "decision": guard.decision.to_document(),
         "policy": {
-            "alpha": guard.policy.alpha,
-            "margin": guard.policy.margin,
-            "control": guard.policy.control,
+            name: value
+            for name, value in asdict(guard.policy).items()
+            if name not in ("off_variant", "slos")
         },
         "life_started_at": guard.started_at,
-        "comparisons": [_comparison(standing, guard.alpha_each) for standing in guard.standings(t)],
+        "blind": [asdict(blind) for blind in guard.blindness(t)],
+        "comparisons": [
+            _comparison(standing, guard.alpha_of(standing.comparison.metric))
+            for standing in guard.standings(t)
+        ],
+        "sample_ratio": [_sample(standing) for standing in guard.sample_ratios(t)],
+        "set_aside": [row for pair in guard.pairs.values() for row in pair.set_aside],
+        "harm": {
+            "budget": guard.policy.harm_budget,
+            "excess": sum(
+                excess_failures(pair.arms.in_treatment, pair.arms.in_control)
+                for pair in guard.pairs.values()
+            ),
+        },
+    }
+
+
+def _sample(standing: Standing) -> dict[str, Any]:
+    stream, arms = standing.stream, standing.comparison.arms
+    return {
+        "split": arms.split,
+        "treatment": arms.treatment,
+        "control": arms.control,
+        "e_value": standing.e_value,
+        "threshold": standing.threshold,
+        "treatment_units": stream.in_treatment,
+        "control_units": stream.in_control,
+        "expected_share": stream.expected_share,
     }
 
 
 def _comparison(nearest: Standing, alpha: float) -> dict[str, Any]:
-    comparison = nearest.comparison
+    comparison, arms = nearest.comparison, nearest.comparison.arms
     heard = _replay(comparison, nearest.stream)
     tosses = by_share(
         (toss.share, bool(toss.in_treatment)) for _, batch, _ in heard for toss in batch
     )
-    kinds, instances = list(comparison.kinds), list(comparison.instances)
+    kinds, instances = list(comparison.kinds), [name for name, _ in arms.instances]
     low, high = ratio_interval(tosses, INTERVAL_ALPHA) if tosses else (0.0, float("inf"))
     return {
-        "split": comparison.split,
-        "treatment": _arm(comparison.treatment, comparison.in_treatment, nearest, True),
-        "control": _arm(comparison.control, comparison.in_control, nearest, False),
+        "metric": comparison.metric.name,
+        "split": arms.split,
+        "treatment": _arm(arms.treatment, arms.in_treatment, nearest, True),
+        "control": _arm(arms.control, arms.in_control, nearest, False),
         "alpha": alpha,
         "stream": nearest.name,
         "e_value": nearest.e_value,
@@ -122,6 +153,6 @@ def _toss(
         "t": t,
         "unit": f"{toss.unit:016x}",
         "kind": kinds[toss.kind],
-        "variant": comparison.treatment if toss.in_treatment else comparison.control,
+        "variant": comparison.arms.treatment if toss.in_treatment else comparison.arms.control,
         "instance": instances[toss.instance],
     }

@@ -212,11 +212,15 @@ class Epoch:
     def stream_for(self, kind: int, bets: CoinBets, t: float, batch: int) -> Stream | None:
         """Return the kind's stream, opened at its first event; None beyond the bound on kinds."""
         stream = self.kinds.get(kind)
-        if stream is None and len(self.kinds) < KINDS_PER_EPOCH:
+        if stream is None and self.kinds_share and len(self.kinds) < KINDS_PER_EPOCH:
             share = self.kinds_share * harmonic_share(len(self.kinds) + 1)
             stream = Stream.open(bets, kind=kind, share=share, at=t, batch=batch)
             self.kinds[kind] = stream
         return stream
+
+    def restarted(self, bets: CoinBets) -> "Epoch":
+        """Return the epoch as it was when it opened, without any kind."""
+        return Epoch(self.name, self.kinds_share, self.errors.restarted(bets))
 
     @property
     def rate_witness(self) -> float:

@@ -6,7 +6,7 @@ Columns of plain machine numbers: a life may hold a hundred thousand tosses.
 from array import array
 from base64 import b64decode, b64encode
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,11 +19,12 @@ _TOSS_COLUMNS = {
     "in_treatment": "b",
     "shares": "d",
     "instances": "H",
+    "releases": "H",
 }
 
 
 class Toss(NamedTuple):
-    """A failing unit. `share` is s, the coin's bias; `kind` and `instance` are indices."""
+    """A unit's first event. `share` is s, the coin's bias; kind, instance, release are indices."""
 
     batch: int
     unit: int
@@ -31,6 +32,7 @@ class Toss(NamedTuple):
     in_treatment: int
     share: float
     instance: int
+    release: int
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class TossLog:
     in_treatment: "array[int]" = field(default_factory=lambda: array("b"))
     shares: "array[float]" = field(default_factory=lambda: array("d"))
     instances: "array[int]" = field(default_factory=lambda: array("H"))
+    releases: "array[int]" = field(default_factory=lambda: array("H"))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -56,13 +59,14 @@ class TossLog:
         self._add(tosses)
 
     def _add(self, tosses: Iterable[Toss]) -> None:
-        for batch, unit, kind, in_treatment, share, instance in tosses:
+        for batch, unit, kind, in_treatment, share, instance, release in tosses:
             self.batches.append(batch)
             self.hashes.append(unit)
             self.kinds.append(kind)
             self.in_treatment.append(in_treatment)
             self.shares.append(share)
             self.instances.append(instance)
+            self.releases.append(release)
 
     def __iter__(self) -> Iterator[Toss]:
         return self.since(0)
@@ -75,10 +79,30 @@ class TossLog:
 
     def thin(self, below: int) -> None:
         """Forget every toss of a unit whose hash is not under `below`."""
-        kept = [toss for toss in self if toss.unit < below]
+        self.keep(lambda toss: toss.unit < below)
+
+    def keep(self, wanted: Callable[[Toss], bool]) -> None:
+        """Forget every other toss; batches keep their numbers."""
+        kept = [toss for toss in self if wanted(toss)]
         for name, code in _TOSS_COLUMNS.items():
             setattr(self, name, array(code))
         self._add(kept)
+
+    def replace_rate_shares(self) -> None:
+        """Put each batch's coin (its tosses' mean) in place of the share of exposures."""
+        sums: dict[int, tuple[float, int]] = {}
+        for batch, share in zip(self.batches, self.shares, strict=True):
+            total, count = sums.get(batch, (0.0, 0))
+            sums[batch] = total + share, count + 1
+        for batch, (total, count) in sums.items():
+            self.rate_shares[batch] = total / count
+
+    def renumber_kinds(self) -> list[int]:
+        """Leave no gaps in the numbers of kinds; return the old ones in their new order."""
+        kept = sorted(set(self.kinds))
+        numbers = {old: new for new, old in enumerate(kept)}
+        self.kinds = array("H", [numbers[kind] for kind in self.kinds])
+        return kept
 
     def to_document(self) -> dict[str, str]:
         return {

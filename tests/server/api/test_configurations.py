@@ -45,7 +45,17 @@ class TestChanging:
 
     def test_the_guard_is_on_unless_told_otherwise(self, admin: Api, checkout: str) -> None:
         guard = admin.get(PRODUCTION).json["guard"]
-        assert guard == {"mode": "enforce", "control": None, "alpha": 0.001, "margin": 1.05}
+        assert guard == {
+            "mode": "enforce",
+            "control": None,
+            "alpha": 0.001,
+            "margin": 1.05,
+            "guards": ["error_rate", "latency", "availability"],
+            "slow": ["p99"],
+            "on_breach": "kill",
+            "on_burn": "hold",
+            "harm_budget": None,
+        }
         changed = admin.patch(PRODUCTION, {"guard": {"mode": "observe"}}, if_match=2).json
         assert changed["guard"]["mode"] == "observe"
         reset = admin.patch(PRODUCTION, {"guard": {}}, if_match=3).json

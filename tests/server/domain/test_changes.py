@@ -12,6 +12,17 @@ from flagd_server.domain.configuration import Configuration, Kill, KillSource
 from flagd_server.domain.times import parse_time
 from tests.contract.storage_samples import CONDITION
 
+DEFAULT_GUARD = {
+    "mode": "enforce",
+    "control": None,
+    "alpha": 0.001,
+    "margin": 1.05,
+    "guards": ["error_rate", "latency", "availability"],
+    "slow": ["p99"],
+    "on_breach": "kill",
+    "on_burn": "hold",
+    "harm_budget": None,
+}
 FIRST = first_configuration("off")
 KILL = Kill("kill-1", parse_time("2026-11-23T12:00:00Z"), "ann", KillSource.OPERATOR, "bad")
 
@@ -37,7 +48,7 @@ def test_a_new_flag_is_off_and_would_serve_the_off_variant_if_on() -> None:
             off_variant="off",
             rules=(),
             default_serve={"variant": "off"},
-            guard={"mode": "enforce", "control": None, "alpha": 0.001, "margin": 1.05},
+            guard=DEFAULT_GUARD,
         )
         == FIRST
     )
@@ -45,9 +56,7 @@ def test_a_new_flag_is_off_and_would_serve_the_off_variant_if_on() -> None:
 
 def test_only_given_fields_change_and_they_change_whole() -> None:
     guarded = change(FIRST, {"guard": {"mode": "observe", "alpha": 0.01}})
-    assert guarded == replace(
-        FIRST, guard={"mode": "observe", "control": None, "alpha": 0.01, "margin": 1.05}
-    )
+    assert guarded == replace(FIRST, guard={**DEFAULT_GUARD, "mode": "observe", "alpha": 0.01})
     assert change(guarded, {"guard": {"margin": 2.0}}).guard["mode"] == "enforce"
     assert change(guarded, {"enabled": True, "off_variant": "on"}) == replace(
         guarded, enabled=True, off_variant="on"

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from flagd_server.domain.guard.arms import Arms
+from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.metrics import ERRORS, Metric
 from flagd_server.domain.guard.records import Cell, Event, Policy
 
 QUARTER = {"on": 25_000, "off": 75_000}
@@ -50,8 +53,21 @@ def cell(
     )
 
 
+def comparison(started_at: float = 0.0, metric: Metric = ERRORS) -> Comparison:
+    return Comparison.start(Arms("default", "on", "off"), metric, 1.05, started_at)
+
+
+def see(comparison: Comparison, t: float, cells: list[Cell]) -> float:
+    """Show one summary to a comparison that stands alone, through its arms."""
+    score = comparison.observe(t, comparison.arms.observe(t, cells))
+    comparison.bound()
+    return score
+
+
 def guard(**policy: object) -> FlagGuard:
-    return FlagGuard(Policy(**{"control": "off", **policy}), 0.0)  # type: ignore[arg-type]
+    """Return a life that watches error rates only, unless the policy says otherwise."""
+    fields = {"control": "off", "guards": ("error_rate",), **policy}
+    return FlagGuard(Policy(**fields), 0.0)  # type: ignore[arg-type]
 
 
 def feed(guard: FlagGuard, t: float, *cells: Cell, announced: str | None = None) -> None:

@@ -45,13 +45,15 @@ def test_each_event_is_answered_with_one_line() -> None:
         "hold": False,
         "e_value": 1.0,
         "rate_witness": 1.0,
-        "threshold": pytest.approx(3_333.3, abs=0.1),
+        "threshold": pytest.approx(1 / (0.7 * 0.001 * 0.3)),
         "stream": "errors, life",
         "ratio": 1.0,
         "reason": "no unit has failed yet",
         "split": "default",
         "treatment": "on",
         "control": "off",
+        "guard": "error_rate",
+        "blind": ["too few events"],
     }
 
 

@@ -2,20 +2,28 @@ from collections.abc import Iterator
 
 import pytest
 
+from flagd_server.domain.guard import arms, streams
 from flagd_server.domain.guard import comparison as module
-from flagd_server.domain.guard import streams
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Cell, Event
 from flagd_server.domain.guard.streams import CLOCK_EPOCH_S, LIFE_S, harmonic_share
-from flagd_server.stats.coin import CoinBets
-from tests.server.domain.guard.recordings import BOOM, cell, feed, feed_each, guard, unit
+from tests.server.domain.guard.recordings import (
+    BOOM,
+    cell,
+    comparison,
+    feed,
+    feed_each,
+    guard,
+    see,
+    unit,
+)
 
 HOUR = 3_600.0
 
 
 def pair(started_at: float = 0.0) -> Comparison:
-    return Comparison.start("default", "on", "off", CoinBets.for_margin(1.05), started_at)
+    return comparison(started_at)
 
 
 def tossed(comparison: Comparison) -> list[tuple[str, bool]]:
@@ -26,41 +34,41 @@ def tossed(comparison: Comparison) -> list[tuple[str, bool]]:
 class TestOncePerLife:
     def test_a_unit_that_fails_again_is_not_tossed_again(self) -> None:
         both = pair()
-        assert both.observe(1.0, [cell("on", [1])]) > 0.0
+        assert see(both, 1.0, [cell("on", [1])]) > 0.0
         value = both.epochs[0].errors.coin.value
-        assert both.observe(2.0, [cell("on", [1], exposures=500)]) == 0.0
+        assert see(both, 2.0, [cell("on", [1], exposures=500)]) == 0.0
         assert both.epochs[0].errors.coin.value == value
         assert len(both.log) == 1
 
     def test_nor_when_another_process_reports_it(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", [1], instance="i1")])
-        both.observe(2.0, [cell("on", [1], instance="i2")])
+        see(both, 1.0, [cell("on", [1], instance="i1")])
+        see(both, 2.0, [cell("on", [1], instance="i2")])
         assert [toss.instance for toss in both.log] == [0]
 
     def test_nor_twice_in_one_summary(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", [1, 1]), cell("on", [1], version=2)])
+        see(both, 1.0, [cell("on", [1, 1]), cell("on", [1], version=2)])
         assert len(both.log) == 1
 
     def test_nor_on_the_other_side_after_a_change_of_weights(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("off", [1])])
+        see(both, 1.0, [cell("off", [1])])
         more = {"on": 50_000, "off": 50_000}
-        both.observe(2.0, [cell("on", [1], weights=more, version=2)])
+        see(both, 2.0, [cell("on", [1], weights=more, version=2)])
         assert tossed(both) == [(BOOM, False)]
 
     def test_another_kind_is_tossed_for_that_kind_only(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", {"error:A": [1]})])
-        both.observe(2.0, [cell("on", {"error:B": [1]})])
+        see(both, 1.0, [cell("on", {"error:A": [1]})])
+        see(both, 2.0, [cell("on", {"error:B": [1]})])
         (life,) = both.epochs
         assert life.errors.in_treatment == 1
         assert [stream.in_treatment for stream in life.kinds.values()] == [1, 1]
 
     def test_kinds_that_are_no_errors_are_left_to_others(self) -> None:
         both = pair()
-        assert both.observe(1.0, [cell("on", {"slow:p99": [1], "exposed": [2]})]) == 0.0
+        assert see(both, 1.0, [cell("on", {"slow:p99": [1], "exposed": [2]})]) == 0.0
 
 
 class TestOneSummaryOneToss:
@@ -88,24 +96,24 @@ class TestOneSummaryOneToss:
             cell("on", {"error:A": [1, 2], "error:B": [3]}),
             cell("off", {"error:B": [4, 5], "error:A": [6]}),
         ]
-        one.observe(1.0, cells)
-        other.observe(1.0, cells[::-1])
+        see(one, 1.0, cells)
+        see(other, 1.0, cells[::-1])
         assert one.to_document() == other.to_document()
 
     def test_the_prior_mass_is_injected_once(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", range(5)), cell("off", range(5, 9))])
+        see(both, 1.0, [cell("on", range(5)), cell("off", range(5, 9))])
         assert both.epochs[0].errors.coin.mass == pytest.approx(0.8)
 
     def test_a_unit_on_both_sides_of_one_version_is_believed_on_neither(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", [1, 2]), cell("off", [1])])
+        see(both, 1.0, [cell("on", [1, 2]), cell("off", [1])])
         assert [toss.unit for toss in both.log] == [int(unit(2), 16)]
 
     def test_a_unit_that_a_ramp_moved_counts_where_the_older_version_had_it(self) -> None:
         both = pair()
         more = {"on": 50_000, "off": 50_000}
-        both.observe(1.0, [cell("on", [1], weights=more, version=2), cell("off", [1], version=1)])
+        see(both, 1.0, [cell("on", [1], weights=more, version=2), cell("off", [1], version=1)])
         ((kind, in_treatment),) = tossed(both)
         assert (kind, in_treatment) == (BOOM, False)
 
@@ -114,22 +122,22 @@ def test_each_toss_has_the_coin_of_its_configuration_version() -> None:
     both = pair()
     for version, on in enumerate((1_000, 5_000, 25_000), start=1):
         weights = {"on": on, "off": 100_000 - on}
-        both.observe(float(version), [cell("off", [version], weights=weights, version=version)])
+        see(both, float(version), [cell("off", [version], weights=weights, version=version)])
     assert [toss.share for toss in both.log] == [0.01, 0.05, 0.25]
 
 
 def test_where_nobody_was_exposed_the_coin_stands_in_for_the_share_of_exposures() -> None:
     both = pair()
-    both.observe(1.0, [cell("on", [1], exposures=0)])
+    see(both, 1.0, [cell("on", [1], exposures=0)])
     assert both.log.rate_shares[0] == 0.25
 
 
 class TestEpochs:
     def test_an_announcement_opens_one_with_a_fresh_memory(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", [1])])
+        see(both, 1.0, [cell("on", [1])])
         both.announce(2.0, "weights")
-        both.observe(3.0, [cell("on", [1, 2])])
+        see(both, 3.0, [cell("on", [1, 2])])
         life, epoch = both.epochs
         assert (life.errors.in_treatment, epoch.errors.in_treatment) == (2, 2)
         assert epoch.name == "epoch 1 (weights)"
@@ -138,22 +146,22 @@ class TestEpochs:
     def test_every_six_hours_opens_one(self) -> None:
         both = pair(started_at=100.0)
         for hour in range(14):
-            both.observe(100.0 + hour * HOUR, [cell("on", [hour])])
+            see(both, 100.0 + hour * HOUR, [cell("on", [hour])])
         assert [epoch.name for epoch in both.epochs] == ["life", "six hours 1", "six hours 2"]
         assert both.epochs[1].errors.opened_s == 100.0 + CLOCK_EPOCH_S
         assert both.epochs[1].errors.in_treatment == 8
 
     def test_after_a_silence_only_the_present_one_is_opened(self) -> None:
         both = pair()
-        both.observe(0.0, [cell("on")])
-        both.observe(20 * HOUR, [cell("on")])
+        see(both, 0.0, [cell("on")])
+        see(both, 20 * HOUR, [cell("on")])
         assert [epoch.name for epoch in both.epochs] == ["life", "six hours 3"]
 
     def test_the_start_and_the_three_newest_are_kept(self) -> None:
         both = pair()
         for number in range(5):
             both.announce(float(number), "rule")
-        both.observe(7 * HOUR, [cell("on")])
+        see(both, 7 * HOUR, [cell("on")])
         assert [epoch.name for epoch in both.epochs] == [
             "life",
             "epoch 4 (rule)",
@@ -172,17 +180,17 @@ class TestEpochs:
             newest = both.epochs[-1]
             spent += newest.errors.share + newest.kinds_share
         for index in range(1, streams.CLOCK_EPOCHS):
-            both.observe(index * CLOCK_EPOCH_S, [cell("on")])
+            see(both, index * CLOCK_EPOCH_S, [cell("on")])
             newest = both.epochs[-1]
             spent += newest.errors.share + newest.kinds_share
-        both.observe(LIFE_S + 30 * CLOCK_EPOCH_S, [cell("on")])
+        see(both, LIFE_S + 30 * CLOCK_EPOCH_S, [cell("on")])
         assert both.clock == streams.CLOCK_EPOCHS - 1
         assert 0.99 < spent <= 1.0
 
     def test_kinds_share_by_their_order_of_appearance(self) -> None:
         both = pair()
         for number, kind in enumerate(("error:A", "error:B", "error:C")):
-            both.observe(float(number), [cell("off", {kind: [number]})])
+            see(both, float(number), [cell("off", {kind: [number]})])
         assert [stream.share for stream in both.epochs[0].kinds.values()] == pytest.approx(
             [0.30 / 2, 0.30 / 6, 0.30 / 12]
         )
@@ -191,7 +199,7 @@ class TestEpochs:
         both = pair()
         many = streams.KINDS_PER_EPOCH + 5
         for number in range(many):
-            both.observe(float(number), [cell("off", {f"error:K{number}": [number]})])
+            see(both, float(number), [cell("off", {f"error:K{number}": [number]})])
         (life,) = both.epochs
         assert len(life.kinds) == streams.KINDS_PER_EPOCH
         assert life.errors.in_control == many
@@ -199,7 +207,7 @@ class TestEpochs:
     def test_a_kind_without_a_stream_of_its_own_is_still_no_new_failure(self) -> None:
         both = pair()
         for number in range(streams.KINDS_PER_EPOCH + 1):
-            both.observe(float(number), [cell("off", {f"error:K{number}": [1]})])
+            see(both, float(number), [cell("off", {f"error:K{number}": [1]})])
         assert both.epochs[0].errors.in_control == 1
         assert len(both.log) == streams.KINDS_PER_EPOCH
 
@@ -214,7 +222,7 @@ class TestBounds:
     def test_beyond_the_bound_units_are_thinned_by_hash_and_both_sides_alike(self) -> None:
         both = pair()
         for number in range(1_000):
-            both.observe(float(number), [cell("on" if number % 4 else "off", [number])])
+            see(both, float(number), [cell("on" if number % 4 else "off", [number])])
         assert both.tau < 1 << 64
         assert len(both.latest) <= 100
         assert all(toss.unit < both.tau for toss in both.log)
@@ -228,9 +236,9 @@ class TestBounds:
     def test_thinning_forgets_no_evidence(self) -> None:
         both = pair()
         for number in range(100):
-            both.observe(float(number), [cell("on", [number])])
+            see(both, float(number), [cell("on", [number])])
         before = both.epochs[0].errors.coin.value
-        both.observe(100.0, [cell("on", [100])])
+        see(both, 100.0, [cell("on", [100])])
         assert both.tau == 1 << 63
         assert both.epochs[0].errors.coin.value > before
 
@@ -238,24 +246,25 @@ class TestBounds:
         monkeypatch.setattr(module, "TOSSES_KEPT", 50)
         both = pair()
         for number in range(60):
-            both.observe(float(number), [cell("on", {f"error:K{number % 3}": [number % 20]})])
+            see(both, float(number), [cell("on", {f"error:K{number % 3}": [number % 20]})])
         assert len(both.log) <= 50
 
     def test_a_flood_of_kinds_and_processes_shares_a_last_index(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "_MOST_KINDS", 3)
-        monkeypatch.setattr(module, "_MOST_INSTANCES", 3)
+        monkeypatch.setattr(arms, "MOST_INSTANCES", 3)
         both = pair()
         for number in range(6):
-            both.observe(
+            see(
+                both,
                 float(number),
                 [cell("on", {f"error:K{number}": [number]}, instance=f"i{number}")],
             )
         assert list(both.kinds) == ["error:K0", "error:K1", "error:K2", "error:others"]
-        assert list(both.instances) == ["i0", "i1", "i2", "others"]
+        assert [name for name, _ in both.arms.instances] == ["i0", "i1", "i2", "others"]
         assert [toss.instance for toss in both.log] == [0, 1, 2, 3, 3, 3]
-        again = Comparison.from_document(both.to_document(), both.bets)
+        again = Comparison.from_document(both.to_document(), both.arms)
         assert again.to_document() == both.to_document()
 
 
@@ -266,25 +275,25 @@ class TestReplay:
         feed(life, 30.0, announced="weights")
         feed_each(life, "on", range(15, 18), start=31.0, kind="error:B")
         feed_each(life, "off", range(10, 30), start=40.0, kind="error:A")
-        (both,) = life.comparisons.values()
+        (both,) = life.comparisons
         for _, stream in both.streams():
             assert both.replay(stream).to_document() == stream.to_document()
 
     def test_without_a_process_its_units_are_left_out(self) -> None:
         both = pair()
-        both.observe(1.0, [cell("on", [1, 2], instance="a")])
-        both.observe(2.0, [cell("on", [3], instance="b")])
-        rest = both.replay(both.epochs[0].errors, {0})
+        see(both, 1.0, [cell("on", [1, 2], instance="a")])
+        see(both, 2.0, [cell("on", [3], instance="b")])
+        rest = both.replay(both.epochs[0].errors, lambda toss: toss.instance != 0)
         assert rest.in_treatment == 1
 
 
 def test_processes_that_stopped_serving_are_not_counted() -> None:
     both = pair()
     for number in range(3):
-        both.observe(float(number), [cell("on", instance=f"i{number}")])
-    both.observe(3.0, [cell("off", instance="i9"), cell("on", exposures=0, instance="i8")])
-    assert both.serving_instances(3.0) == 3
-    assert both.serving_instances(601.5) == 1
+        see(both, float(number), [cell("on", instance=f"i{number}")])
+    see(both, 3.0, [cell("off", instance="i9"), cell("on", exposures=0, instance="i8")])
+    assert len(list(both.arms.serving(3.0))) == 3
+    assert len(list(both.arms.serving(601.5))) == 1
 
 
 def test_requests_are_counted_by_arm() -> None:
@@ -295,6 +304,6 @@ def test_requests_are_counted_by_arm() -> None:
     )
     life.observe(Event(1.0, event))
     life.observe(Event(2.0, event))
-    (both,) = life.comparisons.values()
-    assert (both.in_treatment.exposures, both.in_treatment.errors) == (50, 2)
-    assert (both.in_control.exposures, both.in_control.errors) == (150, 4)
+    (both,) = life.comparisons
+    assert (both.arms.in_treatment.exposures, both.arms.in_treatment.errors) == (50, 2)
+    assert (both.arms.in_control.exposures, both.arms.in_control.errors) == (150, 4)

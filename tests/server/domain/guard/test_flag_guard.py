@@ -4,6 +4,7 @@ from random import Random
 import pytest
 
 from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.records import Event, Policy, RecordError
 from flagd_server.domain.guard.streams import LIFE_S
 from tests.server.domain.guard.recordings import BOOM, HALF, cell, feed, feed_each, guard
@@ -80,7 +81,7 @@ def test_without_two_arms_there_is_nothing_to_compare() -> None:
 def test_a_variant_that_the_weights_do_not_serve_is_not_read() -> None:
     life = guard()
     feed(life, 1.0, cell("blue", [1]), cell("on"))
-    (comparison,) = life.comparisons.values()
+    (comparison,) = life.comparisons
     assert len(comparison.log) == 0
 
 
@@ -105,12 +106,12 @@ def test_the_next_life_starts_without_evidence_and_with_the_same_control() -> No
     assert not after.comparisons
     even = {"off": 10_000, "on": 90_000}
     feed(after, LIFE_S + 1, cell("on", weights=even), cell("off", weights=even))
-    assert list(after.comparisons) == [("default", "on", "off")]
+    assert list(after.pairs) == [("default", "on", "off")]
 
 
 class TestControl:
     def pairs(self, life: FlagGuard) -> set[tuple[str, str]]:
-        return {(treatment, control) for _, treatment, control in life.comparisons}
+        return {(treatment, control) for _, treatment, control in life.pairs}
 
     def test_the_policy_names_it(self) -> None:
         life = guard(control="blue")
@@ -159,7 +160,7 @@ class TestThreeArms:
     def test_each_arm_is_compared_with_the_control_at_half_of_alpha(self) -> None:
         life = guard()
         feed(life, 1.0, cell("red", weights=THIRDS))
-        assert set(life.comparisons) == {("default", "red", "off"), ("default", "blue", "off")}
+        assert set(life.pairs) == {("default", "red", "off"), ("default", "blue", "off")}
         assert life.decision.threshold == pytest.approx(1 / (0.0005 * 0.30))
 
     def test_the_arm_that_fails_is_the_one_that_is_blamed(self) -> None:
@@ -173,15 +174,15 @@ class TestThreeArms:
     def test_the_coin_is_that_of_the_pair(self) -> None:
         life = guard()
         feed(life, 1.0, cell("red", [1], weights=THIRDS), cell("off", weights=THIRDS))
-        (toss,) = life.comparisons["default", "red", "off"].log
+        (toss,) = life.pairs["default", "red", "off"].comparisons["errors"].log
         assert toss.share == pytest.approx(1 / 3)
-        assert len(life.comparisons["default", "blue", "off"].log) == 0
+        assert len(life.pairs["default", "blue", "off"].comparisons["errors"].log) == 0
 
     def test_two_splits_of_a_flag_are_compared_apart(self) -> None:
         life = guard()
         feed(life, 1.0, cell("on", [1]), cell("on", [2], split="nl", weights=HALF))
-        assert set(life.comparisons) == {("default", "on", "off"), ("nl", "on", "off")}
-        assert life.alpha_each == pytest.approx(0.0005)
+        assert set(life.pairs) == {("default", "on", "off"), ("nl", "on", "off")}
+        assert life.alpha_of(ERRORS) == pytest.approx(0.0005)
 
 
 class TestHold:
@@ -308,4 +309,4 @@ def test_the_policy_survives_a_restart() -> None:
     feed(life, 4.0, cell("on", {BOOM: [1]}))
     again = FlagGuard.from_document(json.loads(json.dumps(life.to_document())))
     assert again.policy == policy
-    assert again.comparisons["default", "on", "off"].bets.margin == 1.2
+    assert again.comparisons[0].bets.margin == 1.2

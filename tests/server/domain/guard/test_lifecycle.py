@@ -13,9 +13,10 @@ from flagd_server.domain.guard.lifecycle import (
     mode_of,
     policy_of,
 )
+from flagd_server.domain.guard_policy import complete_policy
 
 VARIANTS = {"on": True, "off": False}
-GUARD = {"mode": "enforce", "control": None, "alpha": 0.001, "margin": 1.05}
+GUARD = complete_policy({})
 
 
 def split(on: int) -> dict[str, Any]:

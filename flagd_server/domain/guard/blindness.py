@@ -1,0 +1,59 @@
+"""When a guard cannot see. Silence is not health: a blind guard says so, and rollouts wait."""
+
+from dataclasses import dataclass
+
+from flagd_server.domain.guard.arms import Arms
+from flagd_server.domain.guard.window import WINDOW_S
+
+# A process that serves the flag reports at least every ten seconds.
+SILENCE_S = 60.0
+# Some twelve failing users of a new kind decide; a fault in one request of twenty shows them
+# within so many exposures of the treatment. With fewer, nothing worth the name could have shown.
+LEAST_EXPOSURES = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Attributes:
+    reason: "no control", "no summaries", "one arm silent", "too few events" or "sample ratio".
+    detail: one sentence for a person, who can act on it.
+    """
+
+    reason: str
+    detail: str
+
+
+def blindness_of(arms: Arms, t: float) -> list[Blind]:
+    """Return why the guard cannot see these two arms at time t; empty where it can."""
+    last = max(arms.last_treatment or -1e18, arms.last_control or -1e18)
+    exposed = arms.in_treatment.exposures
+    if last < t - SILENCE_S:
+        return [
+            Blind(
+                "no summaries",
+                f"nobody has reported an exposure of split {arms.split!r} for "
+                f"{SILENCE_S:.0f} seconds or more",
+            )
+        ]
+    found = []
+    for variant, seen_at in (
+        (arms.treatment, arms.last_treatment),
+        (arms.control, arms.last_control),
+    ):
+        if seen_at is None or seen_at < t - WINDOW_S:
+            found.append(
+                Blind(
+                    "one arm silent",
+                    f"{variant!r} has weight in split {arms.split!r}, but was served to nobody "
+                    f"for {WINDOW_S / 60:.0f} minutes",
+                )
+            )
+    if exposed < LEAST_EXPOSURES:
+        found.append(
+            Blind(
+                "too few events",
+                f"{arms.treatment!r} was served {exposed} times; below {LEAST_EXPOSURES} even a "
+                "fault in one request of twenty could hide",
+            )
+        )
+    return found

@@ -1,0 +1,90 @@
+"""What a comparison may be about: which unit events it hears, and how its evidence is divided.
+
+One engine serves them all (`comparison.py`). A metric says only which events are its tosses, on
+which bets and on which streams.
+"""
+
+from dataclasses import dataclass
+
+from flagd_server.stats.coin import CoinBets
+
+ERROR_PREFIX = "error:"
+EXPOSED = "exposed"
+
+# Shares of the life's alpha, where latency is guarded; otherwise errors have all of it.
+ERRORS_ALPHA, LATENCY_ALPHA = 0.7, 0.3
+# The sample-ratio test makes a guard blind and kills nothing; its alpha is its own.
+SAMPLE_RATIO_ALPHA = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Attributes:
+    name: "errors", "slow:p99", "slow:p90" or "exposed": the kind that it hears, but for errors.
+    has_kinds: each kind has streams of its own, beside those of all kinds together.
+    has_epochs: it starts afresh at announced changes and every six hours.
+    has_witness: a second e-value by exposures has to agree.
+    near: a kind that counts as this one's in the control, and not at all in the treatment.
+    """
+
+    name: str
+    has_kinds: bool
+    has_epochs: bool
+    has_witness: bool
+    near: str | None = None
+
+    def heard(self, kind: str, *, in_treatment: bool) -> str | None:
+        """Return the kind under which an event is a toss of this metric; None where it is none.
+
+        Whether the treatment is slowed by more than the tolerated share is asked by hearing, in
+        the treatment, only of requests beyond the threshold *and* that share: a unit that is
+        slowed by no more would then have been heard in the control as well.
+        """
+        if self is ERRORS:
+            return kind if kind.startswith(ERROR_PREFIX) else None
+        if kind == self.name or (kind == self.near and not in_treatment):
+            return self.name
+        return None
+
+    @property
+    def guard(self) -> str:
+        """The guard of the policy that it serves."""
+        return "error_rate" if self is ERRORS else "latency"
+
+    def bets(self, margin: float) -> CoinBets:
+        """Return what it bets on, where the policy tolerates this ratio of failures.
+
+        The sample ratio tolerates none: its null hypothesis is the split's own weights.
+        """
+        return CoinBets.two_sided() if self is SAMPLE_RATIO else CoinBets.for_margin(margin)
+
+
+ERRORS = Metric("errors", has_kinds=True, has_epochs=True, has_witness=True)
+SLOW = {
+    quantile: Metric(
+        f"slow:{quantile}",
+        has_kinds=False,
+        has_epochs=True,
+        has_witness=True,
+        near=f"near:{quantile}",
+    )
+    for quantile in ("p99", "p90")
+}
+SAMPLE_RATIO = Metric(EXPOSED, has_kinds=False, has_epochs=False, has_witness=False)
+
+METRICS = {metric.name: metric for metric in (ERRORS, *SLOW.values(), SAMPLE_RATIO)}
+"""Every metric by its name."""
+
+
+def alpha_shares(guards: tuple[str, ...], slow: tuple[str, ...]) -> dict[Metric, float]:
+    """Return each killing metric's share of a pair's alpha, in the order of judgement.
+
+    Args:
+        guards: what the policy watches: "error_rate", "latency", "availability".
+        slow: the quantiles by which it watches latency.
+    """
+    quantiles = slow if "latency" in guards else ()
+    if "error_rate" not in guards:
+        return {SLOW[name]: 1.0 / len(quantiles) for name in quantiles}
+    errors = ERRORS_ALPHA if quantiles else 1.0
+    return {ERRORS: errors} | {SLOW[name]: LATENCY_ALPHA / len(quantiles) for name in quantiles}

@@ -1,0 +1,96 @@
+"""Two arms of a split with all that is compared of them, and who of the reporters is believed."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flagd_server.domain.guard.arms import Arms
+from flagd_server.domain.guard.comparison import Comparison
+from flagd_server.domain.guard.metrics import SAMPLE_RATIO, Metric
+from flagd_server.domain.guard.poisoning import LEAST_EVENTS, Suspect, find_suspect
+from flagd_server.domain.guard.records import Cell
+
+# How much longer the log must be, since a reporter was last held against the others.
+_SUSPECT_AGAIN = 1.25
+
+Key = tuple[str, str, str]
+"""(split, treatment, control)."""
+
+
+@dataclass(slots=True, eq=False)
+class Pair:
+    """Two arms of a split, and what is compared of them, by the metrics' names.
+
+    Attributes:
+        set_aside: (when, who) for each reporter that is believed no longer.
+        suspect_at: metric → length of the log at which the loudest is held against the others.
+    """
+
+    arms: Arms
+    comparisons: dict[str, Comparison]
+    set_aside: list[dict[str, Any]] = field(default_factory=list)
+    suspect_at: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, key: Key, metrics: list[Metric], margin: float, at: float) -> "Pair":
+        arms = Arms(*key)
+        comparisons = {
+            metric.name: Comparison.start(arms, metric, margin, at) for metric in metrics
+        }
+        return cls(arms, comparisons)
+
+    @property
+    def sample(self) -> Comparison:
+        return self.comparisons[SAMPLE_RATIO.name]
+
+    def observe(self, t: float, cells: list[Cell]) -> list[tuple[Metric, float]]:
+        """Take one summary in; return the greatest score of each metric that heard something."""
+        believed = self.arms.observe(t, cells)
+        scores = []
+        for name, comparison in self.comparisons.items():
+            score = comparison.observe(t, believed)
+            if score:
+                self._suspect(t, name, comparison)
+                comparison.bound()
+                scores.append((comparison.metric, score))
+        return scores
+
+    def _suspect(self, t: float, name: str, comparison: Comparison) -> None:
+        if len(comparison.log) < self.suspect_at.get(name, LEAST_EVENTS):
+            return
+        self.suspect_at[name] = int(len(comparison.log) * _SUSPECT_AGAIN)
+        while suspect := find_suspect(self.arms, comparison.heard_from):
+            self._set_aside(t, comparison.metric, suspect)
+
+    def _set_aside(self, t: float, metric: Metric, suspect: Suspect) -> None:
+        self.arms.set_aside(suspect.instances)
+        for comparison in self.comparisons.values():
+            comparison.forget(suspect.instances)
+        self.set_aside.append(
+            {
+                "t": t,
+                "who": suspect.who,
+                "name": suspect.name,
+                "metric": metric.name,
+                "units": suspect.units,
+                "exposures": suspect.exposures,
+            }
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "arms": self.arms.to_document(),
+            "comparisons": [each.to_document() for each in self.comparisons.values()],
+            "set_aside": self.set_aside,
+            "suspect_at": self.suspect_at,
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "Pair":
+        arms = Arms.from_document(document["arms"])
+        comparisons = [Comparison.from_document(row, arms) for row in document["comparisons"]]
+        return cls(
+            arms,
+            {each.metric.name: each for each in comparisons},
+            document["set_aside"],
+            document["suspect_at"],
+        )

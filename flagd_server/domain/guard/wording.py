@@ -1,0 +1,26 @@
+"""One sentence on where the evidence stands, for a person who knows no statistics."""
+
+from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing, spoken
+from flagd_server.domain.guard.metrics import ERROR_PREFIX, ERRORS
+
+
+def explain(standing: Standing) -> str:
+    """Return what was seen, against what chance would have done, and what follows."""
+    stream, comparison = standing.stream, standing.comparison
+    what = "failing" if comparison.metric is ERRORS else "slow"
+    total = stream.in_treatment + stream.in_control
+    if total == 0:
+        return "no unit has failed yet" if comparison.metric is ERRORS else "no unit was slow yet"
+    kind = comparison.kind_of(stream)
+    of_kind = "" if kind is None else f" with {kind.removeprefix(ERROR_PREFIX)}"
+    found = (
+        f"{stream.in_treatment} of {total} {what} units{of_kind} had "
+        f"“{comparison.arms.treatment}”, {stream.expected_share:.1%} expected by chance"
+    )
+    compared = f"evidence {spoken(standing.e_value)} of {spoken(standing.threshold)} needed"
+    if standing.kills:
+        by_exposures = f"by exposures {spoken(standing.rate_witness)} of {WITNESS_BAR:.0f}"
+        return f"{found}: {compared}, {by_exposures}"
+    if standing.is_decisive:
+        return f"{found}: {compared}, but held back: {standing.objection}"
+    return f"{found}: {compared}"
