@@ -1,0 +1,52 @@
+"""What commands share: how an option is declared and read, and how a fault is said."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from flagd_server.config import Settings
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+
+
+def text(argument: str) -> str:
+    """Return an argument that is text; Python passes on what it could not decode as surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("expected text in UTF-8") from None
+    return argument
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    add_setting(parser, "--database", "FLAGD_DATABASE", "path of the SQLite file")
+
+
+def add_setting(
+    parser: argparse.ArgumentParser, option: str, variable: str, description: str
+) -> None:
+    """Declare an option that stands for an environment variable, and is read as that one is."""
+    parser.add_argument(option, dest=variable, help=f"{description} ({variable})")
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings of the environment and the options.
+
+    Raises:
+        SettingsError: some of them can't be used; it names them all.
+    """
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if name.startswith("FLAGD_") and value is not None
+    }
+    return Settings.from_environ({**os.environ, **given})
+
+
+def complain(*messages: str) -> None:
+    """Say each on standard error, one line each."""
+    for message in messages:
+        print(f"flagd-server: {message}", file=sys.stderr)
