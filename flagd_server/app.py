@@ -10,6 +10,7 @@ from werkzeug.routing import BaseConverter, Map
 import flagd_server
 from flagd_server.api import (
     audit,
+    brakes,
     configurations,
     environments,
     evidence,
@@ -32,6 +33,7 @@ from flagd_server.config import Settings
 from flagd_server.errors import ServerError
 from flagd_server.hub.local import LocalHub
 from flagd_server.services.audit import Audit
+from flagd_server.services.brakes import Brakes
 from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
 from flagd_server.services.evidence import EvidenceReports
@@ -49,6 +51,7 @@ from flagd_server.storage import open_storage
 
 _BLUEPRINTS = (
     audit,
+    brakes,
     configurations,
     environments,
     evidence,
@@ -130,7 +133,11 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             hub_statistics=hub.statistics,
             flag_counts=Overview(storage).flag_counts,
         )
-        guarding = Guarding(storage, kills, metrics.count_decision)
+
+        def on_decision(environment: str, _flag: str, mode: str, _evidence: str) -> None:
+            metrics.count_decision(environment, mode)
+
+        guarding = Guarding(storage, kills, on_decision)
         tokens = Tokens(storage, clock, hub.disconnect_token)
         tokens.watch()
         undo.callback(tokens.close)
@@ -157,6 +164,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             receipt_turns=Semaphore(max(1, settings.threads // _THREADS_PER_WAIT)),
             ingestion=ingestion,
             guarding=guarding,
+            brakes=Brakes(storage, guarding, publisher),
             metrics=metrics,
             checks={
                 "database": lambda: storage.check_writable(_WRITABLE_WITHIN_S),

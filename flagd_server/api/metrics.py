@@ -112,7 +112,7 @@ class Metrics:
         children[1].inc(accepted)
         children[2].inc(refused)
 
-    def count_decision(self, environment: str, _flag: str, mode: str) -> None:
+    def count_decision(self, environment: str, mode: str) -> None:
         # Not by flag: a label for each would grow with the flags there ever were.
         self._decisions.labels(environment, mode).inc()
 

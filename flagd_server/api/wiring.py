@@ -10,6 +10,7 @@ from flask import current_app
 from flagd_server.api.metrics import Metrics
 from flagd_server.hub.base import Hub
 from flagd_server.services.audit import Audit
+from flagd_server.services.brakes import Brakes
 from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
 from flagd_server.services.evidence import EvidenceReports
@@ -60,6 +61,7 @@ class Services:
     receipt_turns: Semaphore
     ingestion: Ingestion
     guarding: Guarding
+    brakes: Brakes
     metrics: Metrics
     checks: Mapping[str, Callable[[], None]]
     stopping: Callable[[], None]

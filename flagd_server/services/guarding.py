@@ -6,31 +6,29 @@ so that neither a crash nor a restart can lose or repeat one.
 """
 
 import json
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flagd_server.domain.configuration import KillSource
+from flagd_server.domain.configuration import Configuration
 from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.judgement import WITNESS_BAR
 from flagd_server.domain.guard.lifecycle import (
     Effect,
-    Mode,
     effect_of,
     is_guardable,
-    mode_of,
+    kills_on_breach,
     policy_of,
 )
 from flagd_server.domain.guard.records import Cell, Event, parse_event
 from flagd_server.domain.guard.report import report
-from flagd_server.domain.times import format_time
+from flagd_server.services.acting import Acting, Action, Judged
 from flagd_server.services.kills import Kills
 from flagd_server.storage.base import Reader, Storage, Transaction
 from flagd_server.storage.records import ConfigurationVersion
 
-ACTOR = "guard"
 # How many events a restart runs again at the most; a saved state covers the ones before.
 EVENTS_PER_STATE = 1_000
 
@@ -65,27 +63,42 @@ class Life:
         }
 
 
+OnDecision = Callable[[str, str, str, str], None]
+RaiseAlarm = Callable[[Transaction, str, str, str, str, str | None], None]
+"""(transaction, environment, kind, subject, detail, flag)"""
+
+# Of a quarter of the units it is asked which arm they are in, until a life has enough of them.
+SAMPLED_HASHES = (1 << 64) // 4
+
+
 class Guarding:
     """One thread feeds it, inside its transactions; any thread may ask for the running evidence.
 
     Args:
-        on_decision: told (environment, flag, mode) of every decision once it is durable.
+        on_decision: told (environment, flag, mode, evidence id) of each one once it is durable.
+        raise_alarm: called inside the transaction with what a person has to look at.
     """
 
     def __init__(
         self,
         storage: Storage,
         kills: Kills,
-        on_decision: Callable[[str, str, str], None] = lambda environment, flag, mode: None,
+        on_decision: OnDecision = lambda environment, flag, mode, evidence: None,
+        raise_alarm: RaiseAlarm = lambda tx, environment, kind, subject, detail, flag: None,
     ) -> None:
         self._storage = storage
-        self._kills = kills
-        self._on_decision = on_decision
+        self._acting = Acting(kills, on_decision)
+        self._raise_alarm = raise_alarm
         # Guards the two below against readers of the running evidence; never held over I/O that
         # waits for another lock but the storage's own.
         self._lock = threading.RLock()
         self._lives: dict[tuple[str, str], Life] | None = None
         self._sequences: dict[str, int] = {}
+        self._exposed_below: dict[str, int] = {}
+
+    def exposed_below(self, environment: str) -> int:
+        """Return the hash below which SDKs are to report that a unit was exposed, at 64 bits."""
+        return self._exposed_below.get(environment, SAMPLED_HASHES)
 
     def forget(self) -> None:
         """Drop what is in memory, after a transaction that failed; the storage still has it."""
@@ -179,6 +192,7 @@ class Guarding:
             _note_releases(life, parsed.cells)
             life.guard.observe(parsed)
             life.unsaved += 1
+        life.guard.take_alarms()  # raised when it happened
         return life
 
     def _catch_up(
@@ -294,6 +308,13 @@ class Guarding:
         if life.unsaved >= EVENTS_PER_STATE:
             tx.save_guard_state(life.id, event_id, json.dumps(life.to_document()))
             life.unsaved = 0
+        sample_below = life.guard.sample_below
+        if sample_below < self.exposed_below(life.environment):
+            self._exposed_below[life.environment] = sample_below
+        for alarm in life.guard.take_alarms():
+            self._raise_alarm(
+                tx, life.environment, alarm.kind, alarm.subject, alarm.detail, life.flag
+            )
         if life.guard.has_killed and not had_decided:
             self._act(tx, lives, life, at)
 
@@ -302,53 +323,107 @@ class Guarding:
     ) -> None:
         newest = tx.configuration(life.environment, life.flag)
         assert newest is not None, "a life belongs to a configuration"
-        decision = life.guard.decision
-        mode = mode_of(newest.configuration)
-        evidence_id = f"ev-{secrets.token_hex(8)}"
-        killed = None
-        if mode is Mode.ENFORCE:
-            killed = self._kills.kill_in(
+        sharing = self._sharing(tx, lives, life, newest.configuration)
+        first = _goes_first(newest, sharing)
+        judged = Judged(life.id, life.guard, newest, first, sorted(row.flag for row in sharing))
+        action = self._acting.act(tx, judged, at)
+        if action is Action.BRAKED:
+            self._raise_alarm(
                 tx,
                 life.environment,
+                "brake",
+                life.environment,
+                life.guard.decision.reason,
                 life.flag,
-                source=KillSource.GUARD,
-                reason=decision.reason,
-                actor=ACTOR,
-                evidence=evidence_id,
             )
-        when = datetime.fromtimestamp(at, UTC)
-        document = {
-            "id": evidence_id,
-            "environment": life.environment,
-            "flag": life.flag,
-            "at": format_time(when),
-            "mode": mode.value,
-            "action": "none" if killed is None else "kill",
-            "kill": None if killed is None else killed.kill.to_document(),
-            "life": life.id,
-            "configuration": {
-                "version": newest.version,
-                "at": format_time(newest.at),
-                "actor": newest.actor,
-                "action": newest.action,
-            },
-            **report(life.guard, at),
-            "error_kinds": [
-                {
-                    "variant": row.variant,
-                    "kind": row.kind,
-                    "where": row.where,
-                    "count": row.count,
-                    "sample": row.sample,
-                }
-                for row in tx.error_kinds(life.environment, life.flag)
-            ],
-        }
-        tx.insert_evidence(evidence_id, life.environment, life.flag, when, json.dumps(document))
-        tx.after_commit(lambda: self._on_decision(life.environment, life.flag, mode.value))
-        if killed is not None:
-            self._end(tx, lives, life, at, "killed")
-            self._announce_kills(tx, lives, life.environment, at, [life.flag])
+        elif action is Action.DEFERRED and first is not None:
+            rival = lives[life.environment, first]
+            rival_newest = next(row for row in sharing if row.flag == first)
+            names = sorted({row.flag for row in sharing if row.flag != first} | {life.flag})
+            judged = Judged(life.id, life.guard, rival_newest, None, names, decided_on=life.flag)
+            if self._acting.act(tx, judged, at) is Action.KILL:
+                self._after_kill(tx, lives, rival, at, names)
+        elif action is Action.KILL:
+            self._after_kill(tx, lives, life, at, judged.sharing)
+
+    def _after_kill(
+        self,
+        tx: Transaction,
+        lives: dict[tuple[str, str], Life],
+        killed: Life,
+        at: float,
+        sharing: Sequence[str],
+    ) -> None:
+        """End the life; those whose coins were the same start anew, the others are told."""
+        self._end(tx, lives, killed, at, "killed")
+        for flag in sharing:
+            life = lives.get((killed.environment, flag))
+            newest = tx.configuration(killed.environment, flag)
+            if life is not None and newest is not None:
+                self._end(tx, lives, life, at, f"kill of {killed.flag}, which shares its salt")
+                self._start(tx, lives, newest, at, life.guard)
+        self._announce_kills(tx, lives, killed.environment, at, [killed.flag])
+
+    def _sharing(
+        self,
+        tx: Transaction,
+        lives: dict[tuple[str, str], Life],
+        life: Life,
+        configuration: Configuration,
+    ) -> list[ConfigurationVersion]:
+        """Return the flags whose failing users can't be told from this one's, and who have some.
+
+        Splits that share a salt place every unit alike: a fault of either shows in both.
+        """
+        own = {(split["salt"], split["bucket_by"]) for _, split in configuration.splits()}
+        found = []
+        for other in lives.values():
+            if other.environment != life.environment or other.flag == life.flag:
+                continue
+            newest = tx.configuration(other.environment, other.flag)
+            if newest is None:
+                continue
+            salts = {(s["salt"], s["bucket_by"]) for _, s in newest.configuration.splits()}
+            if own & salts and other.guard.highest_e_value >= WITNESS_BAR:
+                found.append(newest)
+        return found
+
+    def waiting(self, reader: Reader, environment: str) -> list[str]:
+        """Return the flags that only a brake keeps on, by key.
+
+        Where nothing holds it back, a decision to kill ends its life.
+        """
+        with self._lock:
+            lives = self._loaded(reader).values()
+            decided = [
+                life for life in lives if life.environment == environment and life.guard.has_killed
+            ]
+        found = []
+        for life in decided:
+            newest = reader.configuration(environment, life.flag)
+            if newest is not None and kills_on_breach(newest.configuration):
+                found.append(life.flag)
+        return sorted(found)
+
+    def act_on_waiting(self, tx: Transaction, environment: str, at: float) -> list[str]:
+        """Act on the decisions that a brake has kept from being acted on; return their flags."""
+        with self._lock:
+            waiting = self.waiting(tx, environment)
+            lives = self._loaded(tx)
+            for flag in waiting:
+                life = lives.get((environment, flag))
+                # The kill of one before may have begun its life anew.
+                if life is not None and life.guard.has_killed:
+                    self._act(tx, lives, life, at)
+            return waiting
+
+
+def _goes_first(
+    newest: ConfigurationVersion, sharing: Sequence[ConfigurationVersion]
+) -> str | None:
+    """Return which flag was changed last, where it is not this one: it is the first suspect."""
+    last = max(sharing, key=lambda row: row.at, default=newest)
+    return last.flag if last.at > newest.at else None
 
 
 def _note_releases(life: Life, cells: Sequence[Cell]) -> str | None:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from flagd_server.storage.records import (
     AuditEntry,
+    Brake,
     ConfigurationVersion,
     CountRow,
     Environment,
@@ -108,6 +109,14 @@ class Reader(Protocol):
         """Yield the life's events in order, without holding them all."""
         ...
 
+    def kills_since(self, environment: str, actor: str, since: datetime) -> int:
+        """Return how many kills the actor has made in the environment since then."""
+        ...
+
+    def brake(self, environment: str) -> Brake | None:
+        """Return the brake that is engaged, None where none is."""
+        ...
+
     def list_evidence(self, environment: str, flag: str) -> list[Evidence]:
         """Return reports, newest first."""
         ...
@@ -180,6 +189,12 @@ class Transaction(Reader, Protocol):
         with units stay, for a backtest; the others are deleted.
         """
         ...
+
+    def engage_brake(self, brake: Brake) -> None:
+        """Engage it; one that is engaged already stays as it is."""
+        ...
+
+    def release_brake(self, environment: str) -> None: ...
 
     def insert_evidence(
         self, evidence_id: str, environment: str, flag: str, at: datetime, document: str

@@ -192,6 +192,15 @@ class GuardState:
 
 
 @dataclass(frozen=True, slots=True)
+class Brake:
+    """The guard of an environment kills nothing more until a person releases it."""
+
+    environment: str
+    engaged_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """An evidence report; the document is the guard's own."""
 

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from sqlite_utils import Database
 
 from flagd_server.domain.configuration import Configuration
-from flagd_server.domain.times import parse_time
+from flagd_server.domain.times import format_time, parse_time
 from flagd_server.storage.records import (
     AuditEntry,
+    Brake,
     ConfigurationVersion,
     CountRow,
     Environment,
@@ -194,6 +195,19 @@ class SqliteReader:
         )
         return (GuardEvent(*row) for row in cursor)
 
+    def kills_since(self, environment: str, actor: str, since: datetime) -> int:
+        rows = self._rows(
+            "SELECT COUNT(*) AS kills FROM configuration_versions"
+            " WHERE environment = ? AND actor = ? AND action = 'kill' AND at >= ?",
+            [environment, actor, format_time(since)],
+        )
+        return int(rows[0]["kills"])
+
+    def brake(self, environment: str) -> Brake | None:
+        return _first(
+            _brake, self._rows("SELECT * FROM brakes WHERE environment = ?", [environment])
+        )
+
     def list_evidence(self, environment: str, flag: str) -> list[Evidence]:
         rows = self._rows(
             "SELECT * FROM evidence WHERE environment = ? AND flag = ? ORDER BY rowid DESC",
@@ -274,6 +288,10 @@ def _count_row(row: Row) -> CountRow:
 
 def _guard_life(row: Row) -> GuardLife:
     return GuardLife(**{**row, "ended_at": _optional_time(row["ended_at"])})
+
+
+def _brake(row: Row) -> Brake:
+    return Brake(**{**row, "engaged_at": parse_time(row["engaged_at"])})
 
 
 def _evidence(row: Row) -> Evidence:

@@ -18,6 +18,7 @@ from flagd_server.domain.times import format_time
 from flagd_server.storage.base import COVERED_EVENTS_KEPT
 from flagd_server.storage.records import (
     AuditEntry,
+    Brake,
     ConfigurationVersion,
     CountRow,
     Environment,
@@ -241,6 +242,16 @@ class SqliteTransaction(SqliteReader):
             " WHERE life_id = ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (life_id, life_id, event_id, COVERED_EVENTS_KEPT),
         )
+
+    def engage_brake(self, brake: Brake) -> None:
+        self._db.execute(
+            "INSERT INTO brakes (environment, engaged_at, reason) VALUES (?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (brake.environment, format_time(brake.engaged_at), brake.reason),
+        )
+
+    def release_brake(self, environment: str) -> None:
+        self._db.execute("DELETE FROM brakes WHERE environment = ?", (environment,))
 
     def insert_evidence(
         self, evidence_id: str, environment: str, flag: str, at: datetime, document: str

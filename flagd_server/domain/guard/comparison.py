@@ -16,8 +16,6 @@ from flagd_server.domain.guard.streams import Batch, Epoch, Stream
 from flagd_server.domain.guard.tosses import Toss, TossLog
 from flagd_server.stats.coin import CoinBets
 
-# A stream hears no unit that the life has not seen, so a bound on the life's bounds them all.
-UNITS_KEPT = 100_000
 TOSSES_KEPT = 400_000
 _ALL_HASHES = 1 << 64
 # Indices are 16-bit columns of the toss log; what comes later shares the last one.
@@ -210,7 +208,7 @@ class Comparison:
 
     def bound(self) -> None:
         """Thin by hash until the log and the memory are within their bounds."""
-        while len(self.log) > TOSSES_KEPT or len(self.latest) > UNITS_KEPT:
+        while len(self.log) > TOSSES_KEPT or len(self.latest) > self.metric.units_kept:
             self.tau //= 2
             self.log.thin(self.tau)
             self._remember_log()

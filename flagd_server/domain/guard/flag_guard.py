@@ -17,7 +17,14 @@ from flagd_server.domain.guard.metrics import (
     alpha_shares,
 )
 from flagd_server.domain.guard.pair import Key, Pair
-from flagd_server.domain.guard.records import Cell, Decision, Event, Policy, RecordError
+from flagd_server.domain.guard.records import (
+    Alarm,
+    Cell,
+    Decision,
+    Event,
+    Policy,
+    RecordError,
+)
 from flagd_server.domain.guard.streams import ERRORS_SHARE, LIFE_S
 from flagd_server.domain.guard.wording import explain
 
@@ -53,6 +60,7 @@ class FlagGuard:
     _routes: dict[tuple[str, str], tuple[Mapping[str, int], list[Pair]]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _alarms: list[Alarm] = field(default_factory=list, repr=False, compare=False)
 
     def is_over(self, t: float) -> bool:
         """Return whether a new life is due: after seven days."""
@@ -76,6 +84,17 @@ class FlagGuard:
     @staticmethod
     def _killing(pair: Pair) -> Iterator[Comparison]:
         return (each for each in pair.comparisons.values() if each.metric is not SAMPLE_RATIO)
+
+    @property
+    def highest_e_value(self) -> float:
+        """The strongest evidence of any stream that may kill; 1 where there is none."""
+        values = (stream.coin.value for each in self.comparisons for _, stream in each.streams())
+        return max(values, default=1.0)
+
+    @property
+    def sample_below(self) -> int:
+        """The hash below which exposed units are still of use to every sample-ratio test."""
+        return min((pair.sample.tau for pair in self.pairs.values()), default=1 << 64)
 
     def alpha_of(self, metric: Metric) -> float:
         """Return a comparison's part: alpha is divided equally among pairs, then by metric."""
@@ -117,7 +136,24 @@ class FlagGuard:
                 is_near = is_near or score * self.alpha_of(metric) >= _NEARLY
         if self._is_due(t, is_near, has_news) or self._spent(t) is not None:
             decision = self._decide(t)
+            if SAMPLE_RATIO_BLINDNESS in decision.blind and not self._mistrusts:
+                self._alarms.append(Alarm("sample_ratio", "sample ratio", decision.reason))
             self.standing_decision = decision if decision.kill or decision.hold else None
+
+    @property
+    def _mistrusts(self) -> bool:
+        held = self.standing_decision
+        return held is not None and SAMPLE_RATIO_BLINDNESS in held.blind
+
+    def take_alarms(self) -> list[Alarm]:
+        """Return what was not told yet, once."""
+        found = self._alarms
+        self._alarms = []
+        for pair in self.pairs.values():
+            if pair.alarms:
+                found += pair.alarms
+                pair.alarms = []
+        return found
 
     def _is_due(self, t: float, is_near: bool, has_news: bool) -> bool:
         """Return whether to judge in full, after an event that had tosses or brought some near."""

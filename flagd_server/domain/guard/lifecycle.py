@@ -33,6 +33,11 @@ def mode_of(configuration: Configuration) -> Mode:
     return Mode(configuration.guard["mode"])
 
 
+def kills_on_breach(configuration: Configuration) -> bool:
+    """Return whether a decision against the flag turns it off, if nothing else holds it back."""
+    return mode_of(configuration) is Mode.ENFORCE and configuration.guard["on_breach"] == "kill"
+
+
 def policy_of(configuration: Configuration) -> Policy:
     guard = configuration.guard
     return Policy(

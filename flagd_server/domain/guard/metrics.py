@@ -21,10 +21,11 @@ SAMPLE_RATIO_ALPHA = 1e-4
 class Metric:
     """Attributes:
     name: "errors", "slow:p99", "slow:p90" or "exposed": the kind that it hears, but for errors.
-    has_kinds: each kind has streams of its own, beside those of all kinds together.
+    has_kinds: it hears every kind of error, and each has streams of its own beside those of all.
     has_epochs: it starts afresh at announced changes and every six hours.
     has_witness: a second e-value by exposures has to agree.
     near: a kind that counts as this one's in the control, and not at all in the treatment.
+    units_kept: beyond so many units of a life they are thinned by hash.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Metric:
     has_epochs: bool
     has_witness: bool
     near: str | None = None
+    # A stream hears no unit that the life has not seen, so a bound on the life's bounds them all.
+    units_kept: int = 100_000
 
     def heard(self, kind: str, *, in_treatment: bool) -> str | None:
         """Return the kind under which an event is a toss of this metric; None where it is none.
@@ -40,7 +43,7 @@ class Metric:
         the treatment, only of requests beyond the threshold *and* that share: a unit that is
         slowed by no more would then have been heard in the control as well.
         """
-        if self is ERRORS:
+        if self.has_kinds:
             return kind if kind.startswith(ERROR_PREFIX) else None
         if kind == self.name or (kind == self.near and not in_treatment):
             return self.name
@@ -49,14 +52,14 @@ class Metric:
     @property
     def guard(self) -> str:
         """The guard of the policy that it serves."""
-        return "error_rate" if self is ERRORS else "latency"
+        return "error_rate" if self.has_kinds else "latency"
 
     def bets(self, margin: float) -> CoinBets:
         """Return what it bets on, where the policy tolerates this ratio of failures.
 
         The sample ratio tolerates none: its null hypothesis is the split's own weights.
         """
-        return CoinBets.two_sided() if self is SAMPLE_RATIO else CoinBets.for_margin(margin)
+        return CoinBets.two_sided() if self.name == EXPOSED else CoinBets.for_margin(margin)
 
 
 ERRORS = Metric("errors", has_kinds=True, has_epochs=True, has_witness=True)
@@ -70,7 +73,10 @@ SLOW = {
     )
     for quantile in ("p99", "p90")
 }
-SAMPLE_RATIO = Metric(EXPOSED, has_kinds=False, has_epochs=False, has_witness=False)
+# Three thousand units tell a share of 25 % from one of 29 %.
+SAMPLE_RATIO = Metric(
+    EXPOSED, has_kinds=False, has_epochs=False, has_witness=False, units_kept=10_000
+)
 
 METRICS = {metric.name: metric for metric in (ERRORS, *SLOW.values(), SAMPLE_RATIO)}
 """Every metric by its name."""

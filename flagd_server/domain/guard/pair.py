@@ -7,7 +7,7 @@ from flagd_server.domain.guard.arms import Arms
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.metrics import SAMPLE_RATIO, Metric
 from flagd_server.domain.guard.poisoning import LEAST_EVENTS, Suspect, find_suspect
-from flagd_server.domain.guard.records import Cell
+from flagd_server.domain.guard.records import Alarm, Cell
 
 # How much longer the log must be, since a reporter was last held against the others.
 _SUSPECT_AGAIN = 1.25
@@ -21,14 +21,16 @@ class Pair:
     """Two arms of a split, and what is compared of them, by the metrics' names.
 
     Attributes:
-        set_aside: (when, who) for each reporter that is believed no longer.
+        set_aside: each reporter that is believed no longer, for the report.
         suspect_at: metric → length of the log at which the loudest is held against the others.
+        alarms: raised, and not taken yet.
     """
 
     arms: Arms
     comparisons: dict[str, Comparison]
     set_aside: list[dict[str, Any]] = field(default_factory=list)
     suspect_at: dict[str, int] = field(default_factory=dict)
+    alarms: list[Alarm] = field(default_factory=list)
 
     @classmethod
     def start(cls, key: Key, metrics: list[Metric], margin: float, at: float) -> "Pair":
@@ -65,6 +67,11 @@ class Pair:
         self.arms.set_aside(suspect.instances)
         for comparison in self.comparisons.values():
             comparison.forget(suspect.instances)
+        detail = (
+            f"{suspect.units} unit events of {metric.name} in {suspect.exposures} exposures are "
+            "out of all proportion to the others'; believed no longer"
+        )
+        self.alarms.append(Alarm("poisoned_telemetry", f"{suspect.who} {suspect.name}", detail))
         self.set_aside.append(
             {
                 "t": t,

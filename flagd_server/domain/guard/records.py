@@ -143,6 +143,20 @@ class Decision:
         return cls(**{**document, "blind": tuple(document["blind"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What a person has to look at, beside decisions.
+
+    Attributes:
+        kind: "poisoned_telemetry" or "sample_ratio".
+        subject: who or what it is about; the same again is no news.
+    """
+
+    kind: str
+    subject: str
+    detail: str
+
+
 class RecordError(ValueError):
     """A recorded event that cannot be read; the message names the field and what was expected."""
 

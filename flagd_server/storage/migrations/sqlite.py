@@ -4,6 +4,8 @@ A step that has been released is never edited; a change is a new step after it. 
 are applied, and recorded, in one transaction.
 """
 
+import json
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
@@ -172,7 +174,45 @@ def _initial(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS = {"0001_initial": _initial}
+_BRAKES = """CREATE TABLE brakes (
+    environment TEXT PRIMARY KEY REFERENCES environments (key) ON DELETE CASCADE,
+    engaged_at TEXT NOT NULL,
+    reason TEXT NOT NULL
+) WITHOUT ROWID"""
+# What a policy of before this step does not say. Written out: a step never changes, whatever
+# becomes of the defaults.
+_POLICY_FIELDS_0004 = {
+    "guards": ["error_rate", "latency", "availability"],
+    "slow": ["p99"],
+    "on_breach": "kill",
+    "on_burn": "hold",
+    "harm_budget": None,
+}
+
+
+def _guard_state(db: Database) -> None:
+    """Make room for the brake; policies say everything; lives of the old form end, new ones start.
+
+    The state of a running life has another form now. Its events would give other bits, so the
+    flag is guarded anew from here, as after a change of the policy.
+    """
+    db.execute(_BRAKES)
+    rows = list(db.query("SELECT rowid AS id, configuration FROM configuration_versions"))
+    for row in rows:
+        configuration = json.loads(row["configuration"])
+        configuration["guard"] = {**_POLICY_FIELDS_0004, **configuration["guard"]}
+        db.execute(
+            "UPDATE configuration_versions SET configuration = ? WHERE rowid = ?",
+            (json.dumps(configuration), row["id"]),
+        )
+    db.execute(
+        "UPDATE guard_lives SET outcome = 'upgrade',"
+        " ended_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE ended_at IS NULL"
+    )
+    db.execute("DELETE FROM guard_states")
+
+
+STEPS = {"0001_initial": _initial, "0004_guard_state": _guard_state}
 """Every step this server knows, oldest first. A database that records another one is newer."""
 
 MIGRATIONS = Migrations("flagd_server")

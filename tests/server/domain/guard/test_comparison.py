@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -6,6 +6,7 @@ from flagd_server.domain.guard import arms, streams
 from flagd_server.domain.guard import comparison as module
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.records import Cell, Event
 from flagd_server.domain.guard.streams import CLOCK_EPOCH_S, LIFE_S, harmonic_share
 from tests.server.domain.guard.recordings import (
@@ -213,14 +214,8 @@ class TestEpochs:
 
 
 class TestBounds:
-    @pytest.fixture
-    def _few(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        monkeypatch.setattr(module, "UNITS_KEPT", 100)
-        return iter(())
-
-    @pytest.mark.usefixtures("_few")
     def test_beyond_the_bound_units_are_thinned_by_hash_and_both_sides_alike(self) -> None:
-        both = pair()
+        both = comparison(metric=replace(ERRORS, units_kept=100))
         for number in range(1_000):
             see(both, float(number), [cell("on" if number % 4 else "off", [number])])
         assert both.tau < 1 << 64
@@ -232,9 +227,8 @@ class TestBounds:
             value for value in (int(unit(n), 16) for n in range(1_000)) if value < both.tau
         }
 
-    @pytest.mark.usefixtures("_few")
     def test_thinning_forgets_no_evidence(self) -> None:
-        both = pair()
+        both = comparison(metric=replace(ERRORS, units_kept=100))
         for number in range(100):
             see(both, float(number), [cell("on", [number])])
         before = both.epochs[0].errors.coin.value
