@@ -134,7 +134,7 @@ def _sizes() -> list[Row]:
         gc.collect()
         rows.append(informs(name, tracemalloc.get_traced_memory()[0] / 1024, "KiB"))
         tracemalloc.stop()
-        assert len(life.comparisons) == 1
+        assert len(life.pairs) == 1
     return rows
 
 

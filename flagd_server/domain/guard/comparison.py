@@ -103,7 +103,8 @@ class Comparison:
             self._begin_clock_epoch(t)
         for cell in cells:
             if cell.units:
-                return self._toss(t, self._units(cells))
+                units = self._units(cells)
+                return self._toss(t, units) if units else 0.0
         return 0.0
 
     def _begin_clock_epoch(self, t: float) -> None:

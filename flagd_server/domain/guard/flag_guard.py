@@ -61,6 +61,10 @@ class FlagGuard:
         default_factory=dict, repr=False, compare=False
     )
     _alarms: list[Alarm] = field(default_factory=list, repr=False, compare=False)
+    _shares: dict[Metric, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._shares = alpha_shares(self.policy.guards, self.policy.slow)
 
     def is_over(self, t: float) -> bool:
         """Return whether a new life is due: after seven days."""
@@ -102,10 +106,6 @@ class FlagGuard:
         if metric is SAMPLE_RATIO:
             return SAMPLE_RATIO_ALPHA / pairs
         return self.policy.alpha * self._shares[metric] / pairs
-
-    @property
-    def _shares(self) -> dict[Metric, float]:
-        return alpha_shares(self.policy.guards, self.policy.slow)
 
     @property
     def decision(self) -> Decision:

@@ -17,7 +17,7 @@ ERRORS_ALPHA, LATENCY_ALPHA = 0.7, 0.3
 SAMPLE_RATIO_ALPHA = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
     """Attributes:
     name: "errors", "slow:p99", "slow:p90" or "exposed": the kind that it hears, but for errors.
