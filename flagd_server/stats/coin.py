@@ -35,7 +35,7 @@ _LOG_HORIZON = log1p(_HORIZON_S / _TIME_UNIT_S)
 # Keeps every product finite: two of these multiply to a float. A stream this far above every
 # threshold has nothing more to prove.
 _CEILING = 1e150
-_LOG_CEILING = log(_CEILING)
+LOG_CEILING = log(_CEILING)
 
 Tosses = tuple[float, int, int]
 """(s, failing units found in the treatment, failing units found in the control)."""
@@ -111,17 +111,23 @@ class CoinBets:
             at_margin = total * log1p((self.margin - 1.0) * s)
             for k, excess in enumerate(self.excesses):
                 logs[k] += at_margin + in_treatment * self.log_gains[k] - total * log1p(excess * s)
-        return [exp(value if value < _LOG_CEILING else _LOG_CEILING) for value in logs]
+        return [exp(value if value < LOG_CEILING else LOG_CEILING) for value in logs]
 
 
 def elapsed(since_opened_s: float) -> float:
-    """Return G(t), the part of the prior on the fault's beginning that time t has used up.
-
-    The mass that a batch injects before it is multiplied in is `FIRST_MASS` for a stream's first,
-    then `(1 - FIRST_MASS) * (G(t) - G(t'))`, t' being the batch before.
-    """
+    """Return G(t), the part of the prior on the fault's beginning that time t has used up."""
     used = log1p(since_opened_s / _TIME_UNIT_S) / _LOG_HORIZON
     return used if used < 1.0 else 1.0
+
+
+def injected_mass(now: float, before: float | None) -> float:
+    """Return the mass that a batch injects before it is multiplied in.
+
+    Args:
+        now: G at the batch, as `elapsed` returns it.
+        before: G at the batch before; None for the stream's first.
+    """
+    return FIRST_MASS if before is None else (1.0 - FIRST_MASS) * (now - before)
 
 
 @dataclass(slots=True)

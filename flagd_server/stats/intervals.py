@@ -1,7 +1,7 @@
 """Effect sizes for reports: how much more often do units fail with the feature?"""
 
-from collections.abc import Sequence
-from math import exp, inf, log
+from collections.abc import Iterable, Sequence
+from math import exp, inf, log, log1p
 
 from flagd_server.stats.coin import Tosses
 
@@ -26,7 +26,9 @@ def ratio_estimate(treatment_mass: float, control_mass: float) -> float:
     return (treatment_mass + _HALF_A_TOSS) / (control_mass + _HALF_A_TOSS)
 
 
-def ratio_interval(tosses: Sequence[Tosses], alpha: float) -> tuple[float, float]:
+def ratio_interval(
+    tosses: Sequence[Tosses], alpha: float, dispersion: float = 1.0
+) -> tuple[float, float]:
     """Return an interval for a constant ratio that holds at every time at once.
 
     {q : L(q) > log mean_k exp L(q_k) - log(1/alpha)} over a grid of 64 ratios from 1/8 to 128:
@@ -36,8 +38,10 @@ def ratio_interval(tosses: Sequence[Tosses], alpha: float) -> tuple[float, float
     Args:
         tosses: (s, treatment units, control units), in any order.
         alpha: probability that the interval ever misses the ratio, over all times.
+        dispersion: what the log-likelihood is divided by where tosses repeat one another; with
+            anything but 1 the interval is approximate.
     """
-    likelihood = [_log_likelihood(tosses, q) for q in _GRID]
+    likelihood = [_log_likelihood(tosses, q) / dispersion for q in _GRID]
     top = max(likelihood)
     log_mean = top + log(sum(exp(value - top) for value in likelihood) / _GRID_SIZE)
     kept = [k for k, value in enumerate(likelihood) if value > log_mean - log(1 / alpha)]
@@ -55,6 +59,19 @@ def _log_likelihood(tosses: Sequence[Tosses], q: float) -> float:
         if in_control:
             total += in_control * log((1.0 - s) / odds)
     return total
+
+
+def log_evidence_below(tosses: Iterable[Tosses], ratio: float) -> float:
+    """Return the log of an e-value against "the true ratio is at least `ratio`", betting on 1.
+
+    A toss with coin s multiplies by (1 + (R - 1) s) / R in the treatment and by 1 + (R - 1) s in
+    the control: mean exactly 1 at the ratio R > 1, and less above it. It says whether there was
+    enough to see such a ratio and none was seen, which the absence of evidence does not.
+    """
+    return sum(
+        (in_treatment + in_control) * log1p((ratio - 1.0) * s) - in_treatment * log(ratio)
+        for s, in_treatment, in_control in tosses
+    )
 
 
 def tail_probability(tosses: Sequence[Tosses]) -> float:

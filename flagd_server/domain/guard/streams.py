@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flagd_server.stats.coin import FIRST_MASS, CoinBets, EProcess, Tosses, elapsed
+from flagd_server.stats.coin import CoinBets, EProcess, Tosses, elapsed, injected_mass
 
 # Shares of alpha: they sum to 1 over everything that may ever be opened in a life.
 ERRORS_SHARE, KINDS_SHARE = 0.30, 0.30
@@ -118,7 +118,7 @@ class Stream:
             The score after it.
         """
         now = elapsed(t - self.opened_s)
-        mass = FIRST_MASS if self.used is None else (1.0 - FIRST_MASS) * (now - self.used)
+        mass = injected_mass(now, self.used)
         self.used = now
         coin = self.coin
         coin.update(bets.prior, mass, batch.multipliers)
