@@ -81,6 +81,7 @@ class Arms:
         instances: by (name, token), in order of appearance.
         releases: (service, version) → index, in order of appearance.
         last_treatment, last_control: when either arm was last exposed.
+        distrusted: tokens by which nothing is believed, whichever process they come from.
     """
 
     split: str
@@ -93,6 +94,7 @@ class Arms:
     releases: dict[tuple[str, str], int] = field(default_factory=dict)
     last_treatment: float | None = None
     last_control: float | None = None
+    distrusted: set[str] = field(default_factory=set)
 
     def observe(self, t: float, cells: list[Cell]) -> list[Cell]:
         """Count one summary's cells of the two arms; return those that are believed."""
@@ -126,7 +128,9 @@ class Arms:
         if len(self.instances) >= MOST_INSTANCES:
             key = (OTHERS, "")
         since = t if cell.instance_since is None else min(t, cell.instance_since)
-        return self.instances.setdefault(key, Instance(len(self.instances), *key, since))
+        instance = Instance(len(self.instances), *key, since)
+        instance.is_set_aside = cell.token in self.distrusted
+        return self.instances.setdefault(key, instance)
 
     def instance_index(self, cell: Cell) -> int:
         known = self.instances.get((cell.instance, cell.token))
@@ -136,8 +140,14 @@ class Arms:
         """Return the release's index; beyond the bound all share the last."""
         return self.releases.get((cell.service, cell.service_version), MOST_RELEASES - 1)
 
-    def set_aside(self, instances: list[Instance]) -> None:
-        """Believe these processes nothing any more, nor what they have said before."""
+    def set_aside(self, instances: list[Instance], token: str | None = None) -> None:
+        """Believe these processes nothing any more, nor what they have said before.
+
+        Args:
+            token: by which they reported, where it is the token that is not to be believed.
+        """
+        if token is not None:
+            self.distrusted.add(token)
         for instance in instances:
             if not instance.is_set_aside:
                 instance.is_set_aside = True
@@ -167,6 +177,7 @@ class Arms:
             "releases": [list(release) for release in self.releases],
             "last_treatment": self.last_treatment,
             "last_control": self.last_control,
+            "distrusted": sorted(self.distrusted),
         }
 
     @classmethod
@@ -185,4 +196,5 @@ class Arms:
             {(service, version): k for k, (service, version) in enumerate(document["releases"])},
             document["last_treatment"],
             document["last_control"],
+            set(document["distrusted"]),
         )

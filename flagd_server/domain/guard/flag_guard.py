@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flagd_server.domain.guard.arms import Arms
+from flagd_server.domain.guard.availability import SUSPECT_WITHIN_S, Availability, Breach
 from flagd_server.domain.guard.blindness import Blind, blindness_of
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.controls import Controls
@@ -26,11 +27,14 @@ from flagd_server.domain.guard.records import (
     RecordError,
 )
 from flagd_server.domain.guard.streams import ERRORS_SHARE, LIFE_S
+from flagd_server.domain.guard.versions import VersionBook
 from flagd_server.domain.guard.wording import explain
 
 # The reason given while there is nothing to compare with.
 NO_CONTROL = "no control"
 SAMPLE_RATIO_BLINDNESS = "sample ratio"
+# What may be announced that is a change of the flag itself.
+FLAG_CHANGES = frozenset({"weights", "rules", "variant", "variants"})
 # How often what is held is judged again while no unit fails: only time can lift an objection then.
 REJUDGE_S = 10.0
 # What is held is judged at every toss; but that may run a stream again, so in a life with a long
@@ -47,6 +51,9 @@ class FlagGuard:
     bits, whether in one run or through `to_document` and `from_document` in between.
 
     Attributes:
+        book: what each version of the services did, for verdicts.
+        availability: the burn tests of the services' objectives.
+        changed_at: when the flag itself was changed last, within the life.
         standing_decision: the latest that held or killed; one that kills is the last.
     """
 
@@ -54,6 +61,9 @@ class FlagGuard:
     started_at: float
     pairs: dict[Key, Pair] = field(default_factory=dict)
     controls: Controls = field(default_factory=Controls)
+    book: VersionBook = field(default_factory=VersionBook)
+    availability: Availability = field(default_factory=lambda: Availability({}))
+    changed_at: float | None = None
     standing_decision: Decision | None = None
     last_t: float | None = None
     # Where the cells of a (split, variant) went last, and for which weights that holds.
@@ -65,6 +75,10 @@ class FlagGuard:
 
     def __post_init__(self) -> None:
         self._shares = alpha_shares(self.policy.guards, self.policy.slow)
+        if self.availability.objectives != self.policy.objectives:
+            self.availability = Availability(self.policy.objectives)
+        if self.changed_at is None:
+            self.changed_at = self.started_at
 
     def is_over(self, t: float) -> bool:
         """Return whether a new life is due: after seven days."""
@@ -127,14 +141,18 @@ class FlagGuard:
         if self.has_killed:
             return
         if event.announced is not None:
+            if event.announced in FLAG_CHANGES:
+                self.changed_at = t
             for comparison in self.comparisons:
                 comparison.announce(t, event.announced)
+        self.book.observe(t, event.cells)
+        self.availability.observe(t, event.cells)
         is_near = has_news = False
         for pair, cells in self._by_pair(event).items():
             for metric, score in pair.observe(t, cells):
                 has_news = True
                 is_near = is_near or score * self.alpha_of(metric) >= _NEARLY
-        if self._is_due(t, is_near, has_news) or self._spent(t) is not None:
+        if self._is_due(t, is_near, has_news) or self._is_costly(t):
             decision = self._decide(t)
             if SAMPLE_RATIO_BLINDNESS in decision.blind and not self._mistrusts:
                 self._alarms.append(Alarm("sample_ratio", "sample ratio", decision.reason))
@@ -154,6 +172,14 @@ class FlagGuard:
                 found += pair.alarms
                 pair.alarms = []
         return found
+
+    def _is_costly(self, t: float) -> bool:
+        """Return whether the harm budget is spent, or an objective missed without a control."""
+        return self._spent(t) is not None or (not self.comparisons and self._breach is not None)
+
+    @property
+    def _breach(self) -> Breach | None:
+        return self.availability.breach(self.policy.alpha)
 
     def _is_due(self, t: float, is_near: bool, has_news: bool) -> bool:
         """Return whether to judge in full, after an event that had tosses or brought some near."""
@@ -201,8 +227,21 @@ class FlagGuard:
         return [self.pairs[key] for key in keys if cell.variant in key[1:]]
 
     def standings(self, t: float) -> list[Standing]:
-        """Return where each comparison stands, in order of appearance."""
-        return [judge(each, self.alpha_of(each.metric), t) for each in self.comparisons]
+        """Return where each comparison stands, in order of appearance.
+
+        A breach of the objective lowers the bar for errors: something is wrong, and the only
+        question left is whether it is this flag.
+        """
+        is_burning = self._breach is not None
+        return [
+            judge(
+                each,
+                self.alpha_of(each.metric),
+                t,
+                is_burning=is_burning and each.metric.has_kinds,
+            )
+            for each in self.comparisons
+        ]
 
     def sample_ratios(self, t: float) -> list[Standing]:
         """Return where each pair's sample ratio stands; one that "kills" makes the guard blind."""
@@ -225,7 +264,7 @@ class FlagGuard:
         blind = self.blindness(t)
         standings = self.standings(t)
         if not standings:
-            return self._undecided(t, blind)
+            return self._uncompared(t, blind)
         worst = max(standings, key=lambda s: (s.kills, s.e_value / s.threshold))
         mistrusted = next((b.detail for b in blind if b.reason == SAMPLE_RATIO_BLINDNESS), None)
         spent = None if worst.kills else self._spent(t)
@@ -248,21 +287,31 @@ class FlagGuard:
             blind=_reasons(blind),
         )
 
-    def _undecided(self, t: float, blind: list[Blind]) -> Decision:
-        threshold = 1.0 / (self.policy.alpha * ERRORS_SHARE)
+    def _uncompared(self, t: float, blind: list[Blind]) -> Decision:
+        """Decide where there is no control: by the objectives, which hold and rarely kill."""
+        breach = self._breach
         reason = f"{blind[0].reason}: {blind[0].detail}" if blind else "nothing is compared"
+        is_suspect = breach is not None and self._is_suspect(breach)
+        if breach is not None:
+            reason = f"{_explain_breach(breach, is_suspect)}; {reason}"
         return Decision(
             t=t,
-            kill=False,
-            hold=False,
-            e_value=1.0,
+            kill=is_suspect and self.policy.on_burn == "kill",
+            hold=breach is not None,
+            e_value=1.0 if breach is None else breach.value,
             rate_witness=1.0,
-            threshold=threshold,
-            stream="errors, life",
+            threshold=1.0 / (self.policy.alpha * (ERRORS_SHARE if breach is None else 1.0)),
+            stream="objective" if breach is not None else "errors, life",
             ratio=1.0,
             reason=reason,
+            guard="availability" if breach is not None else "error_rate",
             blind=_reasons(blind),
         )
+
+    def _is_suspect(self, breach: Breach) -> bool:
+        """Return whether the breach began soon after a change of the flag."""
+        assert self.changed_at is not None, "set when the life starts"
+        return 0.0 <= breach.began - self.changed_at <= SUSPECT_WITHIN_S
 
     def _spent(self, t: float) -> Arms | None:
         """Return the arms whose treatment has spent the harm budget, None where none has."""
@@ -285,6 +334,9 @@ class FlagGuard:
             "started_at": self.started_at,
             "pairs": [pair.to_document() for pair in self.pairs.values()],
             "controls": asdict(self.controls),
+            "book": self.book.to_document(),
+            "availability": self.availability.to_document(),
+            "changed_at": self.changed_at,
             "standing_decision": None if decision is None else decision.to_document(),
             "last_t": self.last_t,
         }
@@ -300,6 +352,9 @@ class FlagGuard:
                 (pair.arms.split, pair.arms.treatment, pair.arms.control): pair for pair in pairs
             },
             controls=Controls(**document["controls"]),
+            book=VersionBook.from_document(document["book"]),
+            availability=Availability.from_document(document["availability"]),
+            changed_at=document["changed_at"],
             standing_decision=None if decision is None else Decision.from_document(decision),
             last_t=document["last_t"],
         )
@@ -307,6 +362,15 @@ class FlagGuard:
 
 def _reasons(blind: list[Blind]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.reason for each in blind))
+
+
+def _explain_breach(breach: Breach, is_suspect: bool) -> str:
+    when = "soon after" if is_suspect else "not within 15 minutes of"
+    return (
+        f"{breach.service} misses its objective of {breach.objective:.3%}: it burns its error "
+        f"budget at {breach.burn:g} times the rate that it allows or faster, which began {when} a "
+        "change of this flag"
+    )
 
 
 def _explain_sample(standing: Standing) -> str:

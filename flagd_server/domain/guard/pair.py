@@ -64,7 +64,8 @@ class Pair:
             self._set_aside(t, comparison.metric, suspect)
 
     def _set_aside(self, t: float, metric: Metric, suspect: Suspect) -> None:
-        self.arms.set_aside(suspect.instances)
+        token = suspect.name if suspect.who == "token" else None
+        self.arms.set_aside(suspect.instances, token)
         for comparison in self.comparisons.values():
             comparison.forget(suspect.instances)
         detail = (

@@ -45,6 +45,11 @@ class Policy:
     on_burn: str = "hold"
     slos: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def objectives(self) -> Mapping[str, float]:
+        """The objectives that are watched; none where availability is not."""
+        return self.slos if "availability" in self.guards else {}
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Policy":
         lists = {name: tuple(document[name]) for name in ("guards", "slow")}

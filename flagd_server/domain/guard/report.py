@@ -4,6 +4,7 @@ It says what was seen and how that was weighed, so that the decision can be chec
 """
 
 from dataclasses import asdict
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -12,8 +13,12 @@ from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.harm import excess_failures
 from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing
+from flagd_server.domain.guard.metrics import ERRORS
+from flagd_server.domain.guard.pair import Pair
 from flagd_server.domain.guard.streams import Stream, by_share
 from flagd_server.domain.guard.tosses import Toss
+from flagd_server.domain.guard.verdict_table import VersionCoin
+from flagd_server.domain.guard.version_verdict import ServiceVersion, judge_versions
 from flagd_server.stats.intervals import ratio_interval, tail_probability
 
 TOSSES_SHOWN = 200
@@ -41,6 +46,8 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
             for standing in guard.standings(t)
         ],
         "sample_ratio": [_sample(standing) for standing in guard.sample_ratios(t)],
+        "availability": guard.availability.report(),
+        "versions": _versions(guard),
         "set_aside": [row for pair in guard.pairs.values() for row in pair.set_aside],
         "harm": {
             "budget": guard.policy.harm_budget,
@@ -50,6 +57,40 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
             ),
         },
     }
+
+
+def _versions(guard: FlagGuard) -> list[dict[str, Any]]:
+    """Return the verdicts: is it the flag, a version, both, or neither?
+
+    The coin is that of the pair which has shown most failing units.
+    """
+    pairs = [pair for pair in guard.pairs.values() if ERRORS.name in pair.comparisons]
+    coins: dict[ServiceVersion, VersionCoin] = {}
+    if pairs:
+        loudest = max(pairs, key=lambda pair: len(pair.comparisons[ERRORS.name].log))
+        coins = _coins(guard, loudest)
+    controls = {pair.arms.control for pair in pairs}
+    verdicts = judge_versions(guard.book, coins, controls, guard.policy.margin)
+    return [verdict.to_document() for verdict in verdicts]
+
+
+def _coins(guard: FlagGuard, pair: Pair) -> dict[ServiceVersion, VersionCoin]:
+    comparison = pair.comparisons[ERRORS.name]
+    stream = comparison.epochs[0].errors
+    coins = {}
+    for (service, version), release in pair.arms.releases.items():
+        book = guard.book.services.get(service)
+        if book is None or version not in book.versions:
+            continue
+        again = comparison.replay(stream, partial(_is_of, release))
+        coins[service, version] = VersionCoin(
+            again.coin.value, again.in_treatment, again.in_control, again.expected_share
+        )
+    return coins
+
+
+def _is_of(release: int, toss: Toss) -> bool:
+    return toss.release == release
 
 
 def _sample(standing: Standing) -> dict[str, Any]:

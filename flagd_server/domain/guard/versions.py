@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flagd_server.domain.guard.comparison import ERROR_PREFIX
+from flagd_server.domain.guard.metrics import ERROR_PREFIX
 from flagd_server.domain.guard.records import Cell
 from flagd_server.stats.two_sample import Stratum, Window
 
@@ -150,7 +150,7 @@ class ServiceBook:
             treated, spared = minute.counts.get(newer, {}), minute.counts.get(older, {})
             strata: list[Stratum] = [
                 (*_pair(treated[variant]), *_pair(spared[variant]))
-                for variant in treated
+                for variant in sorted(treated)
                 if variant in spared and (variants is None or variant in variants)
             ]
             if strata:
@@ -202,7 +202,8 @@ class VersionBook:
         Args:
             t: seconds, never before the summary before it.
         """
-        for cell in cells:
+        # A unit that two cells name counts for one of them: for the same one however they come.
+        for cell in sorted(cells, key=_cell_order):
             if not cell.exposures:
                 continue
             book = self.services.get(cell.service)
@@ -225,6 +226,10 @@ class VersionBook:
             name: ServiceBook.from_document(row) for name, row in document["services"].items()
         }
         return cls(services, document["dropped_exposures"])
+
+
+def _cell_order(cell: Cell) -> tuple[int, str, str]:
+    return cell.config_version, cell.variant, cell.split or ""
 
 
 def _pair(counts: list[int]) -> tuple[int, int]:

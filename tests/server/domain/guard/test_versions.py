@@ -55,7 +55,7 @@ def test_windows_hold_what_both_versions_did_in_each_minute_by_variant() -> None
     book.observe(130.0, [cell("2", 1)])
     shop = book.services["shop"]
     assert shop.compared("2", "1") == [
-        Window(0.0, ((5, 1, 10, 2), (7, 0, 20, 1))),
+        Window(0.0, ((7, 0, 20, 1), (5, 1, 10, 2))),
         Window(60.0, ((12, 1, 11, 0),)),
     ]
     assert shop.compared("2", "1", ["off"]) == [Window(0.0, ((7, 0, 20, 1),))]
