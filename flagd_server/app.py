@@ -20,6 +20,7 @@ from flagd_server.api import (
     problems,
     sdk,
     segments,
+    slos,
     stream,
     tokens,
 )
@@ -45,6 +46,7 @@ from flagd_server.services.overview import Overview
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.receipts import Receipts
 from flagd_server.services.segments import Segments
+from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
@@ -60,6 +62,7 @@ _BLUEPRINTS = (
     kills,
     sdk,
     segments,
+    slos,
     stream,
     tokens,
 )
@@ -155,6 +158,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             configurations=Configurations(storage, publisher),
             kills=kills,
             segments=Segments(storage, publisher),
+            slos=Slos(storage, publisher),
             tokens=tokens,
             audit=Audit(storage),
             evidence=EvidenceReports(storage),

@@ -12,6 +12,7 @@ from flagd_server.storage.records import (
     Environment,
     Flag,
     Segment,
+    Slo,
     Token,
 )
 
@@ -78,6 +79,16 @@ def segment(record: Segment) -> Json:
         "key": record.key,
         "condition": record.condition,
         "description": record.description,
+        "version": record.version,
+        "updated_at": format_time(record.updated_at),
+    }
+
+
+def slo(record: Slo) -> Json:
+    return {
+        "environment": record.environment,
+        "service": record.service,
+        "availability": record.availability,
         "version": record.version,
         "updated_at": format_time(record.updated_at),
     }

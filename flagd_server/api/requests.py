@@ -14,7 +14,7 @@ from flagd_server.api.problems import (
     body_too_large,
     invalid,
 )
-from flagd_server.api.schemas.base import Document, Key
+from flagd_server.api.schemas.base import Document, Key, Name
 from flagd_server.api.schemas.faults import faults_of
 from flagd_server.api.schemas.queries import Query
 from flagd_server.domain.faults import Fault
@@ -24,6 +24,7 @@ _Q = TypeVar("_Q", bound=Query)
 
 _VERSION_TAG = re.compile(r'"?([1-9][0-9]{0,15})"?', re.ASCII)
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 def read_body(model: type[_D]) -> _D:
@@ -73,8 +74,17 @@ def read_query(model: type[_Q]) -> _Q:
 
 def read_key(name: str, text: str) -> str:
     """Return a path segment that is to become a key."""
+    return _read_path(_KEY, name, text)
+
+
+def read_name(name: str, text: str) -> str:
+    """Return a path segment that is to become a name: up to 128 characters on one line."""
+    return _read_path(_NAME, name, text)
+
+
+def _read_path(kind: TypeAdapter[str], name: str, text: str) -> str:
     try:
-        return _KEY.validate_python(text)
+        return kind.validate_python(text)
     except ValidationError as error:
         message = faults_of(error)[0].message
         raise ProblemError(invalid([Fault(f"path.{name}", message)])) from None

@@ -20,6 +20,7 @@ from flagd_server.services.ingestion import Ingestion
 from flagd_server.services.kills import Kills
 from flagd_server.services.receipts import Receipts
 from flagd_server.services.segments import Segments
+from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
 
@@ -52,6 +53,7 @@ class Services:
     configurations: Configurations
     kills: Kills
     segments: Segments
+    slos: Slos
     tokens: Tokens
     audit: Audit
     evidence: EvidenceReports

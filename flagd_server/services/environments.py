@@ -87,7 +87,7 @@ class Environments:
             return require_environment(tx, key)
 
     def delete(self, key: str, *, actor: str) -> None:
-        """Delete it with its configurations, their history, segments, telemetry and evidence.
+        """Delete it with everything that is kept by environment, except the audit.
 
         Raises:
             NotFoundError: there is no such environment.

@@ -70,6 +70,22 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Slo:
+    """What a service is held to in one environment.
+
+    Attributes:
+        service: as its applications report it.
+        availability: the share of exposures that must not fail, above 0 and below 1.
+    """
+
+    environment: str
+    service: str
+    availability: float
+    version: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """Who did what, to what.
 

@@ -23,6 +23,7 @@ from flagd_server.storage.records import (
     GuardState,
     Instance,
     Segment,
+    Slo,
     Token,
 )
 
@@ -114,6 +115,18 @@ class SqliteReader:
             "SELECT * FROM segments WHERE environment = ? AND key = ?", [environment, key]
         )
         return _first(_segment, rows)
+
+    def slos(self, environment: str) -> list[Slo]:
+        rows = self._rows(
+            "SELECT * FROM slos WHERE environment = ? ORDER BY service", [environment]
+        )
+        return [_slo(row) for row in rows]
+
+    def slo(self, environment: str, service: str) -> Slo | None:
+        rows = self._rows(
+            "SELECT * FROM slos WHERE environment = ? AND service = ?", [environment, service]
+        )
+        return _first(_slo, rows)
 
     def audit(
         self,
@@ -265,6 +278,10 @@ def _segment(row: Row) -> Segment:
             "updated_at": parse_time(row["updated_at"]),
         }
     )
+
+
+def _slo(row: Row) -> Slo:
+    return Slo(**{**row, "updated_at": parse_time(row["updated_at"])})
 
 
 def _audit_entry(row: Row) -> AuditEntry:

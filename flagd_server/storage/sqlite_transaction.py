@@ -25,6 +25,7 @@ from flagd_server.storage.records import (
     ErrorKindRow,
     Flag,
     Segment,
+    Slo,
     Token,
 )
 from flagd_server.storage.sqlite_reader import SqliteReader
@@ -131,6 +132,15 @@ class SqliteTransaction(SqliteReader):
 
     def delete_segment(self, environment: str, key: str) -> None:
         self._table("segments").delete((environment, key))
+
+    def put_slo(self, slo: Slo) -> None:
+        self._table("slos").upsert(
+            asdict(slo) | {"updated_at": format_time(slo.updated_at)},
+            pk=("environment", "service"),
+        )
+
+    def delete_slo(self, environment: str, service: str) -> None:
+        self._table("slos").delete((environment, service))
 
     def append_audit(self, entry: AuditEntry) -> None:
         row = asdict(entry) | {"at": format_time(entry.at), "detail": _json(entry.detail)}

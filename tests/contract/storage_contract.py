@@ -8,7 +8,7 @@ import pytest
 
 from flagd_server.errors import StorageError
 from flagd_server.storage.base import Storage
-from flagd_server.storage.records import AuditEntry, Environment, Segment
+from flagd_server.storage.records import AuditEntry, Environment, Segment, Slo
 from tests.contract.storage_samples import (
     AT,
     CONDITION,
@@ -109,6 +109,7 @@ class StorageContract(TransactionContract, TelemetryContract):
             tx.insert_environment(staging)
             tx.write_configuration(in_staging)
             tx.put_segment(Segment("production", "beta", CONDITION, "", 1, AT))
+            tx.put_slo(Slo("production", "shop", 0.999, 1, AT))
             tx.append_audit(AuditEntry(AT, "ann", "a", "b", environment="production"))
             tx.upsert_instance("production", "i-1", 1, "", "", 0, AT)
             tx.add_counts([COUNT])
@@ -124,6 +125,7 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert reader.configurations_of("checkout") == [in_staging]
             assert reader.history("production", "checkout", 10) == []
             assert reader.segments("production") == []
+            assert reader.slos("production") == []
             assert reader.instances("production") == []
             assert reader.counts("production", "checkout", 0) == []
             assert reader.error_kinds("production", "checkout") == []
@@ -149,6 +151,29 @@ class StorageContract(TransactionContract, TelemetryContract):
         with storage.transaction() as tx:
             tx.delete_segment("production", "beta")
             assert tx.segment("production", "beta") is None
+
+    def test_slos(self, storage: Storage) -> None:
+        shop = Slo("production", "shop", 0.99, 1, AT)
+        elsewhere = replace(shop, environment="staging")
+        api = replace(shop, service="Zürich api", availability=0.9995)
+        with storage.transaction() as tx:
+            fill(tx)
+            tx.insert_environment(replace(PRODUCTION, key="staging"))
+            for slo in (shop, elsewhere, api):
+                tx.put_slo(slo)
+            tx.put_slo(replace(shop, version=2, availability=0.999))
+        with storage.read() as reader:
+            assert reader.slos("production") == [
+                api,
+                replace(shop, version=2, availability=0.999),
+            ]
+            assert reader.slos("staging") == [elsewhere]
+            assert reader.slo("production", "Zürich api") == api
+            assert reader.slo("production", "till") is None
+        with storage.transaction() as tx:
+            tx.delete_slo("production", "shop")
+            assert tx.slo("production", "shop") is None
+            assert tx.slo("staging", "shop") == elsewhere
 
     def test_the_audit_is_paged_and_filtered_newest_first(self, storage: Storage) -> None:
         entries = [

@@ -114,6 +114,10 @@ class SegmentBody(Document):
     description: Text = ""
 
 
+class SloBody(Document):
+    availability: Annotated[float, Field(ge=0.5, lt=1)]
+
+
 class TokenCreate(Document):
     scope: TokenScope
     name: Name

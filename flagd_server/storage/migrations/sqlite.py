@@ -174,6 +174,20 @@ def _initial(db: Database) -> None:
         db.execute(statement)
 
 
+_SLOS = """CREATE TABLE slos (
+    environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+    service TEXT NOT NULL,
+    availability REAL NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (environment, service)
+) WITHOUT ROWID"""
+
+
+def _slos(db: Database) -> None:
+    db.execute(_SLOS)
+
+
 _BRAKES = """CREATE TABLE brakes (
     environment TEXT PRIMARY KEY REFERENCES environments (key) ON DELETE CASCADE,
     engaged_at TEXT NOT NULL,
@@ -212,7 +226,7 @@ def _guard_state(db: Database) -> None:
     db.execute("DELETE FROM guard_states")
 
 
-STEPS = {"0001_initial": _initial, "0004_guard_state": _guard_state}
+STEPS = {"0001_initial": _initial, "0002_slos": _slos, "0004_guard_state": _guard_state}
 """Every step this server knows, oldest first. A database that records another one is newer."""
 
 MIGRATIONS = Migrations("flagd_server")

@@ -1,4 +1,4 @@
-"""Environments, flags, segments, tokens and the audit, each through its whole life."""
+"""Environments, flags, segments, objectives, tokens and the audit, each through its whole life."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from tests.server.api.client import Api
 from tests.server.api.conftest import CHECKOUT, PRODUCTION
 
 BETA = "/api/v1/environments/production/segments/beta"
+SHOP_SLO = "/api/v1/environments/production/slos/shop"
 IS_BETA = {"attribute": "plan", "op": "in", "values": ["beta"]}
 
 
@@ -139,6 +140,46 @@ class TestSegments:
         answer = admin.put(BETA + "%20x", {"condition": IS_BETA})
         assert answer.status_code == 422
         assert [fault["field"] for fault in answer.json["errors"]] == ["path.segment"]
+
+
+class TestSlos:
+    def test_is_created_replaced_and_deleted(self, admin: Api) -> None:
+        created = admin.put(SHOP_SLO, {"availability": 0.99})
+        assert created.status_code == 201
+        replaced = admin.put(SHOP_SLO, {"availability": 0.999})
+        assert (replaced.status_code, replaced.json["version"]) == (200, 2)
+        assert admin.get(SHOP_SLO).json == replaced.json
+        assert replaced.json["availability"] == 0.999
+        listed = admin.get("/api/v1/environments/production/slos").json["items"]
+        assert listed == [replaced.json]
+        assert admin.get("/api/v1/environments/staging/slos").json["items"] == []
+        assert admin.delete(SHOP_SLO).status_code == 204
+        assert admin.get(SHOP_SLO).status_code == 404
+        assert admin.delete(SHOP_SLO).status_code == 404
+
+    def test_a_service_has_the_name_it_reports(self, admin: Api) -> None:
+        created = admin.put(f"{SHOP_SLO}%20%28Z%C3%BCrich%29", {"availability": 0.99})
+        assert created.json["service"] == "shop (Zürich)"
+
+    @pytest.mark.parametrize("availability", [0.4999, 1, 1.0, -0.9, "0.99", None])
+    def test_an_objective_that_can_be_none_is_refused(
+        self, admin: Api, availability: object
+    ) -> None:
+        answer = admin.put(SHOP_SLO, {"availability": availability})
+        assert answer.status_code == 422
+        assert [fault["field"] for fault in answer.json["errors"]] == ["availability"]
+        assert admin.get(SHOP_SLO).status_code == 404
+
+    def test_a_name_that_can_be_none_is_refused(self, admin: Api) -> None:
+        answer = admin.put(SHOP_SLO + "%0A", {"availability": 0.99})
+        assert answer.status_code == 422
+        assert [fault["field"] for fault in answer.json["errors"]] == ["path.service"]
+
+    def test_an_environment_that_is_not_there_has_none(self, admin: Api) -> None:
+        nowhere = SHOP_SLO.replace("production", "nowhere")
+        assert admin.put(nowhere, {"availability": 0.99}).status_code == 404
+        assert admin.get(nowhere).status_code == 404
+        assert admin.get("/api/v1/environments/nowhere/slos").status_code == 404
 
 
 class TestTokens:

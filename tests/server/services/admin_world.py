@@ -13,6 +13,7 @@ from flagd_server.services.flags import Flags, NewFlag
 from flagd_server.services.kills import Kills
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.segments import Segments
+from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
@@ -42,6 +43,7 @@ class AdminWorld:
         self.configurations = Configurations(self.storage, self.publisher)
         self.kills = Kills(self.storage, self.publisher)
         self.segments = Segments(self.storage, self.publisher)
+        self.slos = Slos(self.storage, self.publisher)
         self.tokens = Tokens(self.storage, self.clock, self.revoked.append)
         self.audit = Audit(self.storage)
         self.initial = self.start(admin_token)
@@ -98,6 +100,7 @@ class AdminWorld:
                 "flags": reader.flags(),
                 "configurations": [reader.configurations(e.key) for e in environments],
                 "segments": [reader.segments(e.key) for e in environments],
+                "slos": [reader.slos(e.key) for e in environments],
                 "tokens": reader.tokens(),
                 "audit": reader.audit(1_000),
                 "events": list(self.hub.events),

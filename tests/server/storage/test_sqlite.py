@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
 
 from flagd_server.errors import (
     SchemaError,
@@ -138,6 +140,26 @@ def test_the_schema_is_recorded_and_opening_again_changes_nothing(
     before = schema()
     open_storage(str(path)).close()
     assert schema() == before
+
+
+def test_a_database_of_an_older_server_gets_the_steps_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    older = Migrations("flagd_server")
+    first = next(iter(STEPS))
+    older(name=first)(STEPS[first])
+    with closing(sqlite3.connect(path)) as connection:
+        database = Database(connection)
+        older.apply(database)
+        database.execute(
+            "INSERT INTO environments VALUES (?, ?, ?, ?, ?)",
+            ("production", "Production", bytes(16), 1, "2026-11-23T19:14:37.123Z"),
+        )
+        connection.commit()
+    storage = open_storage(str(path))
+    with storage.read() as reader:
+        assert [environment.key for environment in reader.environments()] == ["production"]
+        assert reader.slos("production") == []
+    storage.close()
 
 
 def test_a_database_of_a_newer_server_is_refused_untouched(
