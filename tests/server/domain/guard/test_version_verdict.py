@@ -164,7 +164,8 @@ def test_a_single_version_has_a_flag_to_blame_or_not() -> None:
     good.run(60, rates(0.01))
     assert (bad.verdict().word, bad.verdict().older) == (Word.FLAG, None)
     assert good.verdict().word is Word.NEITHER
-    assert bad.verdict().flag_fixed is None
+    document = bad.verdict().to_document()
+    assert (document["older"], document["flag_fixed"], document["flag_off"]) == (None, None, None)
 
 
 def test_versions_that_never_ran_side_by_side_leave_the_flag_alone_in_question() -> None:
