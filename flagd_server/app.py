@@ -158,7 +158,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             configurations=Configurations(storage, publisher),
             kills=kills,
             segments=Segments(storage, publisher),
-            slos=Slos(storage, publisher),
+            slos=Slos(storage, publisher, guarding.note_objectives),
             tokens=tokens,
             audit=Audit(storage),
             evidence=EvidenceReports(storage),

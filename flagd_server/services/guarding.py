@@ -106,12 +106,18 @@ class Guarding:
             self._lives = None
             self._sequences = {}
 
+    def note_objectives(self, environment: str) -> None:
+        """Look at the environment's objectives again before the next summary."""
+        with self._lock:
+            self._sequences.pop(environment, None)
+
     def take_notice(self, tx: Transaction, environment: str, at: float) -> None:
         """Catch up with the changes that people and tools have made since the last transaction."""
         with self._lock:
             known = tx.environment(environment)
             if known is None or self._sequences.get(environment) == known.sequence:
                 return
+            objectives = objectives_of(tx, environment)
             lives = self._loaded(tx)
             archived = {flag.key for flag in tx.flags(archived=True)}
             killed: list[str] = []
@@ -121,8 +127,10 @@ class Guarding:
                     if life is not None:
                         self._end(tx, lives, life, at, "archived")
                 elif life is None:
-                    if is_guardable(newest.configuration):
+                    if is_guardable(newest.configuration, objectives):
                         self._start(tx, lives, newest, at)
+                elif life.guard.policy.slos != objectives:
+                    self._start_over(tx, lives, life, at, "objectives")
                 elif life.version != newest.version and self._catch_up(tx, lives, life, newest, at):
                     killed.append(newest.flag)
             self._announce_kills(tx, lives, environment, at, killed)
@@ -144,7 +152,7 @@ class Guarding:
             for flag, of_flag in cells.items():
                 life = lives.get((environment, flag))
                 if life is not None and life.guard.is_over(at):
-                    life = self._renew(tx, lives, life, at)
+                    life = self._start_over(tx, lives, life, at, "seven days")
                 if life is not None:
                     own = tuple(c for c in of_flag if c.config_version >= life.first_version)
                     self._feed(tx, lives, life, at, own)
@@ -225,9 +233,7 @@ class Guarding:
             None,
         )
         if ending is not None:
-            self._end(tx, lives, life, at, ending)
-            if is_guardable(newest.configuration):
-                self._start(tx, lives, newest, at, life.guard)
+            self._start_over(tx, lives, life, at, ending)
         else:
             for effect, what in effects:
                 if effect is Effect.ANNOUNCE:
@@ -257,7 +263,7 @@ class Guarding:
         before: FlagGuard | None = None,
     ) -> Life:
         """Start a life; one that follows another knows which variants were served before."""
-        policy = policy_of(newest.configuration)
+        policy = policy_of(newest.configuration, objectives_of(tx, newest.environment))
         guard = FlagGuard(policy, at) if before is None else before.renewed(at, policy)
         document = json.dumps({"started_at": at, "version": newest.version})
         life_id = tx.insert_guard_life(newest.environment, newest.flag, document)
@@ -277,12 +283,14 @@ class Guarding:
         tx.end_guard_life(life.id, datetime.fromtimestamp(at, UTC), outcome)
         del lives[life.environment, life.flag]
 
-    def _renew(
-        self, tx: Transaction, lives: dict[tuple[str, str], Life], life: Life, at: float
+    def _start_over(
+        self, tx: Transaction, lives: dict[tuple[str, str], Life], life: Life, at: float, why: str
     ) -> Life | None:
-        self._end(tx, lives, life, at, "seven days")
+        """End a life, and start the one that follows where the flag can still be guarded."""
+        self._end(tx, lives, life, at, why)
         newest = tx.configuration(life.environment, life.flag)
-        if newest is None or not is_guardable(newest.configuration):
+        objectives = objectives_of(tx, life.environment)
+        if newest is None or not is_guardable(newest.configuration, objectives):
             return None
         return self._start(tx, lives, newest, at, life.guard)
 
@@ -358,10 +366,9 @@ class Guarding:
         self._end(tx, lives, killed, at, "killed")
         for flag in sharing:
             life = lives.get((killed.environment, flag))
-            newest = tx.configuration(killed.environment, flag)
-            if life is not None and newest is not None:
-                self._end(tx, lives, life, at, f"kill of {killed.flag}, which shares its salt")
-                self._start(tx, lives, newest, at, life.guard)
+            if life is not None:
+                why = f"kill of {killed.flag}, which shares its salt"
+                self._start_over(tx, lives, life, at, why)
         self._announce_kills(tx, lives, killed.environment, at, [killed.flag])
 
     def _sharing(
@@ -416,6 +423,11 @@ class Guarding:
                 if life is not None and life.guard.has_killed:
                     self._act(tx, lives, life, at)
             return waiting
+
+
+def objectives_of(reader: Reader, environment: str) -> dict[str, float]:
+    """Return service → availability objective."""
+    return {slo.service: slo.availability for slo in reader.slos(environment)}
 
 
 def _goes_first(

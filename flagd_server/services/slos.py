@@ -3,6 +3,8 @@
 Applications never see them, so a change is written and audited, but not announced.
 """
 
+from collections.abc import Callable
+
 from flagd_server.domain.configuration import JsonObject
 from flagd_server.errors import NotFoundError
 from flagd_server.services.lookups import require_environment
@@ -14,9 +16,18 @@ from flagd_server.storage.records import Slo
 class Slos:
     """Lists and changes objectives."""
 
-    def __init__(self, storage: Storage, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        publisher: Publisher,
+        on_change: Callable[[str], None] = lambda environment: None,
+    ) -> None:
+        """Args:
+        on_change: told the environment of every change once it is durable.
+        """
         self._storage = storage
         self._publisher = publisher
+        self._on_change = on_change
 
     def list(self, environment: str) -> list[Slo]:
         """Return all of the environment by service, or raise NotFoundError."""
@@ -52,6 +63,7 @@ class Slos:
             if before is not None and _content(before) == _content(slo):
                 return before
             tx.put_slo(slo)
+            tx.after_commit(lambda: self._on_change(environment))
             self._publisher.record(
                 tx,
                 actor=actor,
@@ -72,6 +84,7 @@ class Slos:
         with self._storage.transaction() as tx:
             slo = _require_slo(tx, environment, service)
             tx.delete_slo(environment, service)
+            tx.after_commit(lambda: self._on_change(environment))
             self._publisher.record(
                 tx,
                 actor=actor,

@@ -158,6 +158,11 @@ class Arms:
         # The window does not say whose exposures it holds; the honest ones soon fill it again.
         self.window = RateWindow()
 
+    def disbelieves(self, cell: Cell) -> bool:
+        """Return whether the cell comes from a process or by a token that was set aside."""
+        known = self.instances.get((cell.instance, cell.token))
+        return cell.token in self.distrusted or (known is not None and known.is_set_aside)
+
     def serving(self, t: float) -> Iterator[Instance]:
         """Yield the believed processes that served the treatment in the last ten minutes."""
         for instance in self.instances.values():

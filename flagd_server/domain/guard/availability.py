@@ -4,7 +4,7 @@ They see every exposure of the flag, whatever variant was served. Where there is
 nothing: a breach that the control shares is an outage. Where there is none they are all there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ class Availability:
     tests: dict[str, list[BurnTest]] = field(default_factory=dict)
     counts: dict[str, list[int]] = field(default_factory=dict)
 
-    def observe(self, t: float, cells: tuple[Cell, ...]) -> None:
+    def observe(self, t: float, cells: Iterable[Cell]) -> None:
         """Take in one summary's cells of the flag, whether a split decided them or not."""
         sums: dict[str, list[int]] = {}
         for cell in cells:

@@ -145,8 +145,9 @@ class FlagGuard:
                 self.changed_at = t
             for comparison in self.comparisons:
                 comparison.announce(t, event.announced)
-        self.book.observe(t, event.cells)
-        self.availability.observe(t, event.cells)
+        believed = [cell for cell in event.cells if not self._is_disbelieved(cell)]
+        self.book.observe(t, believed)
+        self.availability.observe(t, believed)
         is_near = has_news = False
         for pair, cells in self._by_pair(event).items():
             for metric, score in pair.observe(t, cells):
@@ -172,6 +173,11 @@ class FlagGuard:
                 found += pair.alarms
                 pair.alarms = []
         return found
+
+    def _is_disbelieved(self, cell: Cell) -> bool:
+        return any(
+            bool(pair.set_aside) and pair.arms.disbelieves(cell) for pair in self.pairs.values()
+        )
 
     def _is_costly(self, t: float) -> bool:
         """Return whether the harm budget is spent, or an objective missed without a control."""

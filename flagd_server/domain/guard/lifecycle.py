@@ -38,7 +38,12 @@ def kills_on_breach(configuration: Configuration) -> bool:
     return mode_of(configuration) is Mode.ENFORCE and configuration.guard["on_breach"] == "kill"
 
 
-def policy_of(configuration: Configuration) -> Policy:
+def policy_of(configuration: Configuration, objectives: Mapping[str, float]) -> Policy:
+    """Return the policy of a life that starts now.
+
+    Args:
+        objectives: service → availability objective, in the environment.
+    """
     guard = configuration.guard
     return Policy(
         alpha=guard["alpha"],
@@ -49,19 +54,30 @@ def policy_of(configuration: Configuration) -> Policy:
         slow=tuple(guard["slow"]),
         harm_budget=guard["harm_budget"],
         on_burn=guard["on_burn"],
+        slos=objectives,
     )
 
 
-def is_guardable(configuration: Configuration) -> bool:
-    """Return whether a life may start: on, watched, not killed, and two arms to compare."""
+def is_guardable(configuration: Configuration, objectives: Mapping[str, float]) -> bool:
+    """Return whether a life may start: on, watched, not killed, and something to judge by.
+
+    That is two arms to compare, or else a service's objective.
+    """
     return (
         configuration.enabled
         and configuration.kill is None
         and mode_of(configuration) is not Mode.OFF
-        and any(
-            sum(weight > 0 for weight in weights.values()) >= 2
-            for weights in configuration.split_weights().values()
+        and (
+            has_two_arms(configuration)
+            or (bool(objectives) and "availability" in configuration.guard["guards"])
         )
+    )
+
+
+def has_two_arms(configuration: Configuration) -> bool:
+    return any(
+        sum(weight > 0 for weight in weights.values()) >= 2
+        for weights in configuration.split_weights().values()
     )
 
 

@@ -87,11 +87,11 @@ def test_so_does_another_value_of_a_variant_but_not_one_more_variant() -> None:
 def test_a_life_needs_two_arms_of_a_flag_that_is_on_and_watched(
     configuration: Configuration, expected: bool
 ) -> None:
-    assert is_guardable(configuration) is expected
+    assert is_guardable(configuration, {}) is expected
 
 
 def test_the_policy_is_the_configurations() -> None:
-    policy = policy_of(replace(QUARTER, guard={**GUARD, "alpha": 0.01, "control": "on"}))
+    policy = policy_of(replace(QUARTER, guard={**GUARD, "alpha": 0.01, "control": "on"}), {})
     assert (policy.alpha, policy.margin, policy.control, policy.off_variant) == (
         0.01,
         1.05,
