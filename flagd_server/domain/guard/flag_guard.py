@@ -10,7 +10,7 @@ from flagd_server.domain.guard.blindness import Blind, blindness_of
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.controls import Controls
 from flagd_server.domain.guard.harm import excess_failures, has_spent
-from flagd_server.domain.guard.judgement import Standing, judge, spoken
+from flagd_server.domain.guard.judgement import BURNING_E, Standing, judge, spoken
 from flagd_server.domain.guard.metrics import (
     SAMPLE_RATIO,
     SAMPLE_RATIO_ALPHA,
@@ -152,7 +152,7 @@ class FlagGuard:
         for pair, cells in self._by_pair(event).items():
             for metric, score in pair.observe(t, cells):
                 has_news = True
-                is_near = is_near or score * self.alpha_of(metric) >= _NEARLY
+                is_near = is_near or score * self._bar_of(metric) >= _NEARLY
         if self._is_due(t, is_near, has_news) or self._is_costly(t):
             decision = self._decide(t)
             if SAMPLE_RATIO_BLINDNESS in decision.blind and not self._mistrusts:
@@ -238,16 +238,13 @@ class FlagGuard:
         A breach of the objective lowers the bar for errors: something is wrong, and the only
         question left is whether it is this flag.
         """
-        is_burning = self._breach is not None
-        return [
-            judge(
-                each,
-                self.alpha_of(each.metric),
-                t,
-                is_burning=is_burning and each.metric.has_kinds,
-            )
-            for each in self.comparisons
-        ]
+        return [judge(each, self._bar_of(each.metric), t) for each in self.comparisons]
+
+    def _bar_of(self, metric: Metric) -> float:
+        """Return the alpha that decides now: a stream is decisive at 1 over its share of it."""
+        alpha = self.alpha_of(metric)
+        is_burning = metric.has_kinds and self._breach is not None
+        return max(alpha, 1.0 / BURNING_E) if is_burning else alpha
 
     def sample_ratios(self, t: float) -> list[Standing]:
         """Return where each pair's sample ratio stands; one that "kills" makes the guard blind."""

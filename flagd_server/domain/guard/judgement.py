@@ -66,16 +66,13 @@ class Standing:
         return ratio_estimate(self.stream.treatment_mass, self.stream.control_mass)
 
 
-def judge(comparison: Comparison, alpha: float, t: float, *, is_burning: bool = False) -> Standing:
+def judge(comparison: Comparison, alpha: float, t: float) -> Standing:
     """Return the standing that matters most: one that kills, else the nearest to its threshold.
 
     Args:
         alpha: this comparison's part of the flag's false-kill probability.
         t: the present, on the clock of the events.
-        is_burning: the service's burn test has fired, which lowers the threshold.
     """
-    if is_burning:
-        alpha = max(alpha, 1.0 / BURNING_E)
     nearest_first = sorted(comparison.streams(), key=lambda pair: -pair[1].score)
     nearest = _examine(comparison, *nearest_first[0], alpha, t)
     if not nearest.is_decisive or nearest.kills:
