@@ -1,6 +1,8 @@
 """Where the server keeps what it knows. SQL lives in this package and nowhere else."""
 
-from flagd_server.storage.base import Storage
+from contextlib import AbstractContextManager
+
+from flagd_server.storage.base import Reader, Storage
 
 # A worker whose parent was killed notices within a second.
 _LEAVES_WITHIN_S = 3.0
@@ -22,3 +24,15 @@ def open_storage(database: str, *, as_server: bool = False) -> Storage:
     from flagd_server.storage.sqlite import SqliteStorage
 
     return SqliteStorage(database, sole_server_within_s=_LEAVES_WITHIN_S if as_server else None)
+
+
+def open_reader(database: str) -> AbstractContextManager[Reader]:
+    """Open one view of a database as it is; a server may run on it meanwhile.
+
+    Raises:
+        SchemaError: when entered; the file is no database of ours, or one of another version.
+        StorageUnavailableError: when entered; there is none, or it can't be read.
+    """
+    from flagd_server.storage.sqlite import read_existing
+
+    return read_existing(database)

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -148,14 +148,7 @@ class SqliteStorage:
             raise StorageUnavailableError("the storage is closed")
 
     def _connect(self) -> Database:
-        connection = sqlite3.connect(
-            self._path,
-            timeout=_BUSY_TIMEOUT_MS / 1000,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        # Plugins of sqlite-utils installed on the machine have no business in this database.
-        db = Database(connection, recursive_triggers=False, execute_plugins=False)
+        db = _connect(self._path)
         db.execute("PRAGMA foreign_keys = ON")
         return db
 
@@ -196,6 +189,36 @@ class SqliteStorage:
             db.close()
         else:
             self._idle.append(db)
+
+
+@contextmanager
+def read_existing(database: str) -> Iterator[SqliteReader]:
+    """Open a view of a file as it is: it is not made, migrated or written."""
+    path = Path(database)
+    with _translated(f"read the database {database}"), closing(_connect(path)) as db:
+        db.execute("PRAGMA query_only = ON")
+        db.execute("BEGIN")
+        _refuse_foreign_schema(db, path)
+        pending = MIGRATIONS.pending(db)
+        if pending:
+            raise SchemaError(
+                f"{path} was written by an older server (it lacks step {pending[0].name}): "
+                "start this one on it first"
+            )
+        yield SqliteReader(db)
+
+
+def _connect(path: Path) -> Database:
+    """Connect to a file that exists."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=_BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    # Plugins of sqlite-utils installed on the machine have no business in this database.
+    return Database(connection, recursive_triggers=False, execute_plugins=False)
 
 
 def _create_private(path: Path) -> None:

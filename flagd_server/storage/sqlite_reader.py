@@ -195,6 +195,13 @@ class SqliteReader:
         rows = self._rows("SELECT * FROM guard_lives WHERE ended_at IS NULL ORDER BY id")
         return [_guard_life(row) for row in rows]
 
+    def guard_lives(self, environment: str, flag: str) -> list[GuardLife]:
+        rows = self._rows(
+            "SELECT * FROM guard_lives WHERE environment = ? AND flag = ? ORDER BY id DESC",
+            [environment, flag],
+        )
+        return [_guard_life(row) for row in rows]
+
     def load_guard_state(self, life_id: int) -> GuardState | None:
         rows = self._rows(
             "SELECT event_id, document FROM guard_states WHERE life_id = ?", [life_id]

@@ -73,6 +73,24 @@ class TelemetryContract:
             assert (life.id, life.document, life.outcome) == (second, '{"n":2}', None)
             assert reader.load_guard_state(second) is None
 
+    def test_the_lives_of_a_flag_are_listed_newest_first(self, storage: Storage) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.insert_environment(replace(PRODUCTION, key="staging"))
+            first = tx.insert_guard_life("production", "checkout", '{"n":1}')
+            tx.insert_guard_life("production", "other", "{}")
+            tx.insert_guard_life("staging", "checkout", "{}")
+            second = tx.insert_guard_life("production", "checkout", '{"n":2}')
+            tx.end_guard_life(first, AT, "killed")
+        with storage.read() as reader:
+            lives = reader.guard_lives("production", "checkout")
+            assert [(life.id, life.ended_at, life.outcome) for life in lives] == [
+                (second, None, None),
+                (first, AT, "killed"),
+            ]
+            assert lives[1].document == '{"n":1}'
+            assert reader.guard_lives("production", "unheard-of") == []
+
     def test_guard_events_keep_their_order_and_the_state_replaces_those_without_units(
         self, storage: Storage
     ) -> None:

@@ -20,11 +20,14 @@ from flagd_server.errors import (
     StorageInUseError,
     StorageUnavailableError,
 )
-from flagd_server.storage import open_storage
+from flagd_server.storage import open_reader, open_storage
 from flagd_server.storage.base import Transaction
 from flagd_server.storage.migrations.sqlite import STEPS
 from flagd_server.storage.sqlite import SqliteStorage
+from flagd_server.storage.sqlite_reader import SqliteReader
 from tests.contract.storage_samples import COUNT, FLAG, PRODUCTION, fill, run_together
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -312,3 +315,58 @@ def test_a_server_that_is_killed_leaves_the_file_to_the_next(path: Path) -> None
             SqliteStorage(str(path), sole_server_within_s=0.0)
         first.kill()
         SqliteStorage(str(path), sole_server_within_s=10.0).close()
+
+
+def test_what_only_looks_sees_what_a_running_server_has_committed(path: Path) -> None:
+    with closing(open_storage(str(path), as_server=True)) as server:
+        with server.transaction() as tx:
+            fill(tx)
+        with open_reader(str(path)) as reader:
+            with server.transaction() as tx:
+                tx.rename_environment("production", "Live")
+            seen = reader.environment("production")
+        assert seen == PRODUCTION
+
+
+def test_what_only_looks_writes_nothing(storage: SqliteStorage, path: Path) -> None:
+    storage.close()
+    content = path.read_bytes()
+    with open_reader(str(path)) as reader:
+        assert isinstance(reader, SqliteReader)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader._db.execute("DELETE FROM meta")
+    assert path.read_bytes() == content
+
+
+def test_what_only_looks_makes_no_database(path: Path) -> None:
+    with (
+        pytest.raises(StorageUnavailableError, match="can't read the database"),
+        open_reader(str(path)),
+    ):
+        pass
+    assert not path.parent.exists()
+
+
+def test_what_only_looks_reads_after_a_server_that_was_killed(path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "from flagd_server.storage import open_storage\n"
+        "from tests.contract.storage_samples import fill\n"
+        "storage = open_storage(sys.argv[1], as_server=True)\n"
+        "with storage.transaction() as tx:\n"
+        "    fill(tx)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, check=False)
+    with open_reader(str(path)) as reader:
+        assert reader.environment("production") == PRODUCTION
+
+
+def test_what_only_looks_refuses_another_schema(tmp_path: Path) -> None:
+    other, older = tmp_path / "other.db", tmp_path / "older.db"
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("CREATE TABLE flags (id INTEGER)")
+    older.touch()
+    for path, message in ((other, "something else"), (older, "lacks step 0001_initial")):
+        with pytest.raises(SchemaError, match=message), open_reader(str(path)):
+            pass
