@@ -9,38 +9,22 @@ same visitors. No run should kill; at most `alpha` of them may.
 """
 
 import argparse
-import csv
 import gzip
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flagd_sdk.core.evaluator import FlagSet
-from flagd_sdk.core.failure import Failure, error_kind
-from flagd_sdk.core.parsing import parse_flag_set
-from flagd_sdk.core.summary import Tally
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.records import DEFAULT_ALPHA, Cell, Event, Policy
+from flagd_server.domain.guard.records import DEFAULT_ALPHA, Policy
+from flagd_server.domain.guard.traffic import BUCKETS, CONTROL, Request, read_traffic, split_traffic
 
 TRAFFIC = Path(__file__).parent.parent / "examples" / "data" / "access_log.csv.gz"
-FLAG = "new-checkout"
-FAILURE_FROM_STATUS = 400
-_BUCKETS_PER_PERCENT = 1_000
-# A process reports each second with news; the log tells no time of day finer than that either.
-_REPORT_AFTER_S = 1.0
-_DURATION_US = 20_000
-
-
-class Request(NamedTuple):
-    t: float
-    visitor: str
-    failure: Failure | None
+_BUCKETS_PER_PERCENT = BUCKETS // 100
 
 
 class Life(NamedTuple):
@@ -62,111 +46,17 @@ class Life(NamedTuple):
 def load_traffic(path: Path = TRAFFIC) -> list[Request]:
     """Read the recorded requests, in their order."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return [
-            Request(
-                datetime.fromisoformat(row["time"]).timestamp(),
-                row["visitor"],
-                Failure(error_kind(row["status"]))
-                if int(row["status"]) >= FAILURE_FROM_STATUS
-                else None,
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
-def split_flag_set(salt: str, unit_key: str, weights: Mapping[str, int]) -> FlagSet:
-    """Return a flag set of one boolean flag that splits everybody by these weights."""
-    on = weights["on"]
-    return parse_flag_set(
-        {
-            "environment": "production",
-            "sequence": 1,
-            "unit_key": unit_key,
-            "segments": {},
-            "flags": {
-                FLAG: {
-                    "key": FLAG,
-                    "type": "boolean",
-                    "version": 1,
-                    "enabled": True,
-                    "variants": {"on": True, "off": False},
-                    "off_variant": "off",
-                    "rules": [],
-                    "default_serve": {
-                        "split": {
-                            "bucket_by": "targetingKey",
-                            "salt": salt,
-                            "weights": dict(weights),
-                            "allocation": [[on, "on"], [on + weights["off"], "off"]],
-                        }
-                    },
-                    "kill": None,
-                }
-            },
-        }
-    )
-
-
-def summaries(
-    traffic: Sequence[Request], flag_set: FlagSet, processes: int, deal: Random
-) -> Iterator[tuple[float, str, dict[str, Any]]]:
-    """Yield (t, process, summary) as the processes would report the traffic dealt to them.
-
-    Each reports at the end of a second with news, and at once when a kind of error is new to it.
-    """
-    tallies = {f"i{number}": Tally() for number in range(processes)}
-    names = list(tallies)
-    second = traffic[0].t
-    for request in traffic:
-        if request.t > second:
-            for name, tally in tallies.items():
-                if tally.has_news:
-                    yield second + _REPORT_AFTER_S, name, tally.take().document()
-            second = request.t
-        context = {"targetingKey": request.visitor}
-        resolution = flag_set.resolve(FLAG, context)
-        name = deal.choice(names)
-        at_once = tallies[name].record(
-            {FLAG: resolution},
-            context,
-            flag_set.unit_key,
-            _DURATION_US,
-            () if request.failure is None else (request.failure,),
-            request.t,
-        )
-        if at_once:
-            yield request.t, name, tallies[name].take().document()
-    for name, tally in tallies.items():
-        if tally.has_news:
-            yield second + _REPORT_AFTER_S, name, tally.take().document()
+        return read_traffic(file)
 
 
 def replay(traffic: Sequence[Request], share: int, processes: int, run: int) -> Life:
     """Run one life of a flag that does nothing, at `share` percent."""
     random = Random(f"{share}/{processes}/{run}")
-    on = share * _BUCKETS_PER_PERCENT
-    weights = {"on": on, "off": 100 * _BUCKETS_PER_PERCENT - on}
-    flag_set = split_flag_set(
-        f"salt-{random.getrandbits(64):x}", random.randbytes(16).hex(), weights
-    )
-    guard = FlagGuard(Policy(off_variant="off"), traffic[0].t)
+    guard = FlagGuard(Policy(off_variant=CONTROL), traffic[0].t)
     closest = 0.0
-    for t, process, summary in summaries(traffic, flag_set, processes, random):
-        cells = tuple(
-            Cell(
-                split=cell["split"],
-                variant=cell["variant"],
-                weights=weights,
-                config_version=cell["config_version"],
-                instance=process,
-                exposures=cell["exposures"],
-                errors=cell["errors"],
-                units=cell["units"],
-            )
-            for cell in summary["cells"]
-        )
-        guard.observe(Event(t, cells))
-        if any(cell.units for cell in cells):
+    for event in split_traffic(traffic, share * _BUCKETS_PER_PERCENT, processes, random):
+        guard.observe(event)
+        if any(cell.units for cell in event.cells):
             closest = max(closest, guard.decision.e_value / guard.decision.threshold)
     decision = guard.decision
     comparison = guard.comparisons[0]
