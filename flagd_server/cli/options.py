@@ -6,10 +6,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from flagd_server.config import Settings
+from flagd_server.errors import ServerError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
     """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+    Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+class InputError(ServerError):
+    """What a command was given can't be used; the message names it and what was expected."""
 
 
 def text(argument: str) -> str:
@@ -21,13 +27,11 @@ def text(argument: str) -> str:
     return argument
 
 
-def add_database(parser: argparse.ArgumentParser) -> None:
+def add_database(parser: "Parser") -> None:
     add_setting(parser, "--database", "FLAGD_DATABASE", "path of the SQLite file")
 
 
-def add_setting(
-    parser: argparse.ArgumentParser, option: str, variable: str, description: str
-) -> None:
+def add_setting(parser: "Parser", option: str, variable: str, description: str) -> None:
     """Declare an option that stands for an environment variable, and is read as that one is."""
     parser.add_argument(option, dest=variable, help=f"{description} ({variable})")
 
