@@ -135,6 +135,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             git_sha=build.git_sha,
             hub_statistics=hub.statistics,
             flag_counts=Overview(storage).flag_counts,
+            watch_states=lambda: guarding.states(clock.now().timestamp()),
         )
 
         def on_decision(environment: str, _flag: str, mode: str, _evidence: str) -> None:

@@ -5,6 +5,7 @@ that the server knows.
 """
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Sequence
 
 from flask import Response, g, request
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from flagd_server.hub.base import HubStatistics
+from flagd_server.services.guarding import WatchState
 from flagd_server.services.overview import FlagCounts
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -31,8 +33,9 @@ class Metrics:
         git_sha: str,
         hub_statistics: Callable[[], HubStatistics],
         flag_counts: Callable[[], Sequence[FlagCounts]],
+        watch_states: Callable[[], Sequence[WatchState]],
     ) -> None:
-        """The two functions are called at each scrape."""
+        """The three functions are called at each scrape."""
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "flagd_http_requests",
@@ -68,7 +71,7 @@ class Metrics:
         Gauge(
             "flagd_build_info", "The running code.", ["version", "git_sha"], registry=self._registry
         ).labels(version, git_sha).set(1)
-        self._registry.register(_Live(hub_statistics, flag_counts))
+        self._registry.register(_Live(hub_statistics, flag_counts, watch_states))
         # Looking a label up costs more than counting. Routes and environments are few, so what is
         # kept is bounded; two threads that fill one entry at once store the same child.
         self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -128,9 +131,11 @@ class _Live(Collector):
         self,
         hub_statistics: Callable[[], HubStatistics],
         flag_counts: Callable[[], Sequence[FlagCounts]],
+        watch_states: Callable[[], Sequence[WatchState]],
     ) -> None:
         self._hub_statistics = hub_statistics
         self._flag_counts = flag_counts
+        self._watch_states = watch_states
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not read the database."""
@@ -146,8 +151,41 @@ class _Live(Collector):
         flags = GaugeMetricFamily("flagd_flags", "Flags delivered.", labels=["environment"])
         enabled = GaugeMetricFamily("flagd_flags_enabled", "Flags on.", labels=["environment"])
         killed = GaugeMetricFamily("flagd_flags_killed", "Flags killed.", labels=["environment"])
+        braked = GaugeMetricFamily(
+            "flagd_guard_brake_engaged",
+            "1 where the guard kills nothing more until a person releases its brake.",
+            labels=["environment"],
+        )
         for counts in self._flag_counts():
             flags.add_metric([counts.environment], counts.flags)
             enabled.add_metric([counts.environment], counts.enabled)
             killed.add_metric([counts.environment], counts.killed)
-        yield from (flags, enabled, killed)
+            braked.add_metric([counts.environment], counts.is_braked)
+        yield from (flags, enabled, killed, braked)
+        yield from self._guard_metrics()
+
+    def _guard_metrics(self) -> Iterator[Metric]:
+        """Yield how many flags are guarded, held, and not seen: silence is not health."""
+        guarded: Counts[str] = Counts()
+        held: Counts[str] = Counts()
+        blind: Counts[tuple[str, str]] = Counts()
+        for state in self._watch_states():
+            guarded[state.environment] += 1
+            held[state.environment] += state.is_held
+            blind.update((state.environment, reason) for reason in state.blind)
+        for name, text, counts in (
+            ("flagd_guard_flags", "Flags under guard.", guarded),
+            ("flagd_guard_flags_held", "Flags that the guard holds back.", held),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=["environment"])
+            for environment, count in counts.items():
+                gauge.add_metric([environment], count)
+            yield gauge
+        unseen = GaugeMetricFamily(
+            "flagd_guard_flags_blind",
+            "Flags whose guard cannot see, by reason.",
+            labels=["environment", "reason"],
+        )
+        for (environment, reason), count in blind.items():
+            unseen.add_metric([environment, reason], count)
+        yield unseen

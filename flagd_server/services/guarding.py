@@ -71,6 +71,19 @@ RaiseAlarm = Callable[[Transaction, str, str, str, str, str | None], None]
 SAMPLED_HASHES = (1 << 64) // 4
 
 
+@dataclass(frozen=True, slots=True)
+class WatchState:
+    """Attributes:
+    blind: the reasons why the guard of the flag cannot see; empty where it can.
+    is_held: it has decided against the flag, or holds its rollout.
+    """
+
+    environment: str
+    flag: str
+    blind: tuple[str, ...]
+    is_held: bool
+
+
 class Guarding:
     """One thread feeds it, inside its transactions; any thread may ask for the running evidence.
 
@@ -170,6 +183,22 @@ class Guarding:
                 return None
             t = life.guard.last_t or life.guard.started_at
             return {"life": life.id, "configuration_version": life.version, **report(life.guard, t)}
+
+    def states(self, at: float) -> list[WatchState]:
+        """Return how each flag under guard stands at a time, for metrics."""
+        with self._lock:
+            if self._lives is None:
+                with self._storage.read() as reader:
+                    self._loaded(reader)
+            return [
+                WatchState(
+                    life.environment,
+                    life.flag,
+                    tuple({blind.reason for blind in life.guard.blindness(at)}),
+                    life.guard.standing_decision is not None,
+                )
+                for life in (self._lives or {}).values()
+            ]
 
     def _loaded(self, reader: Reader) -> dict[tuple[str, str], Life]:
         if self._lives is None:

@@ -13,6 +13,7 @@ class FlagCounts:
     flags: int
     enabled: int
     killed: int
+    is_braked: bool
 
 
 class Overview:
@@ -38,6 +39,7 @@ class Overview:
                         killed=sum(
                             configuration.kill is not None for configuration in configurations
                         ),
+                        is_braked=reader.brake(environment.key) is not None,
                     )
                 )
         return counts

@@ -8,6 +8,7 @@ from flask import Flask
 
 from flagd_server.api.wiring import Services
 from flagd_server.errors import StorageUnavailableError
+from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
 from tests.server.api.conftest import PRODUCTION
 
@@ -151,3 +152,14 @@ def test_head_answers_as_get_without_a_body(admin: Api, sdk: Api) -> None:
     for api, path in ((admin, "/api/v1/flags"), (sdk, "/sdk/v1/flags"), (admin, "/healthz")):
         head = api.request("HEAD", path)
         assert (head.status_code, head.data) == (200, b"")
+
+
+def test_a_guard_that_cannot_see_says_so(admin: Api, sdk: Api, checkout: str) -> None:
+    operations = {operation.name: operation for operation in contract().operations}
+    sdk.post("/sdk/v1/telemetry", operations["report_telemetry"].body_example)
+    of_production = '{environment="production"}'
+    assert _metric(admin, f"flagd_guard_brake_engaged{of_production}") == 0
+    assert _metric(admin, f"flagd_guard_flags{of_production}") == 1
+    assert _metric(admin, f"flagd_guard_flags_held{of_production}") == 0
+    too_few = '{environment="production",reason="too few events"}'
+    assert _metric(admin, f"flagd_guard_flags_blind{too_few}") == 1
