@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.core.counts import Counts
+from flagd_sdk.core.looking import Watch
 from flagd_sdk.core.summary import Finished, Tally
 from flagd_sdk.errors import StatusError, TransportError
 from flagd_sdk.notices import Notices
@@ -67,11 +68,14 @@ class Reporter:
         self._random = random
         self._wake_up = wake_up
         self._housekeeping = housekeeping
+        self._watch = Watch()
         self._reset()
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # guards _tally; nothing else is taken while it is held
-        self._tally = Tally()
+        # A child looks for what its parent was told to, but remembers nobody.
+        self._tally = Tally(self._watch)
+        self.witnessed = self._tally.witnessed
         # Units of work that nobody has counted yet. Appending needs no lock; whoever holds the
         # lock may take from it.
         self.finished: deque[Finished] = deque()
@@ -98,7 +102,7 @@ class Reporter:
         """Count the units of work that wait. Never raises."""
         try:
             with self._lock:
-                self._tally.count_all(self.finished)
+                self._count_queue()
             if self._thread is None:
                 self._wake_up()
         except Exception as error:  # the host's edge
@@ -114,6 +118,7 @@ class Reporter:
             served = dict(scope.served)
             duration_us = (ended_ns - scope.began_ns) // 1_000
             with self._lock:
+                self._count_queue()  # they came first, which is what looking at units goes by
                 is_worth_telling = self._tally.record(
                     served,
                     scope.context,
@@ -129,6 +134,11 @@ class Reporter:
         except Exception as error:  # the host's edge: reading the context may run any code
             self._notices.tell("counting", "A unit of work could not be counted: %r", error)
 
+    def _count_queue(self) -> None:
+        """Count what waits; the caller holds the lock."""
+        self._tally.count_all(self.finished)
+        self.witnessed = self._tally.witnessed
+
     def unscoped(self, flag: str) -> None:
         """Count an evaluation outside any scope; takes no lock, as `Tally.unscoped` needs none."""
         self._tally.unscoped(flag)
@@ -143,7 +153,7 @@ class Reporter:
     def flush(self, timeout_s: float) -> bool:
         """Send what was counted up to now; return whether the server has answered all of it."""
         with self._lock:
-            self._tally.count_all(self.finished)
+            self._count_queue()
             target = self._sequence + self._tally.has_news
         self.hurry()
         with self._settled:
@@ -258,7 +268,7 @@ class Reporter:
     def _make_summary(self, now_s: float) -> None:
         self._is_urgent = False
         with self._lock:
-            self._tally.count_all(self.finished)
+            self._count_queue()
             counts = self._tally.take()
             self._sequence += 1
         ended_at = self._now()
@@ -303,6 +313,7 @@ class Reporter:
         else:
             self._sent_at.append(self._clock())
             self._notices.settle("report", "Reporting to the flag server works again")
+            self._look_for(self._watch.after(reply))
             refused = reply.get("refused")
             if refused:
                 self._notices.tell(
@@ -315,6 +326,13 @@ class Reporter:
             self._settled_sequence = sequence
             self._settled.notify_all()
         return True
+
+    def _look_for(self, watch: Watch) -> None:
+        if watch != self._watch:
+            self._watch = watch
+            with self._lock:
+                self._tally.watch(watch)
+                self.witnessed = self._tally.witnessed
 
     def _delay_s(self, error: TransportError) -> float:
         backoff = self._config.backoff

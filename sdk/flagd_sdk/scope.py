@@ -16,6 +16,7 @@ from typing import Final, Protocol, Self
 from flagd_sdk.core.bucketing import TARGETING_KEY, unit_of
 from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.failure import Failure, error_kind
+from flagd_sdk.core.looking import NO_UNITS, Witness, units_by
 from flagd_sdk.core.model import Resolution, Resolver
 from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS, Finished
 from flagd_sdk.core.types import ContextMapping
@@ -33,6 +34,7 @@ class Recorder(Protocol):
 
     finished: deque[Finished]  # of those that did not fail
     batch: int  # so many may wait there before one of them calls `count_finished`
+    witnessed: tuple[str, ...] | None  # what their witnesses tell; None where there are none
 
     def count_finished(self) -> None:
         """Count what waits. Never raises."""
@@ -177,7 +179,12 @@ class Scope:
                 reporter.count_failed(self, ended_ns)
                 return
             finished = reporter.finished
-            finished.append((served, (ended_ns - self.began_ns) // 1_000))
+            witness: Witness | None = None
+            attributes = reporter.witnessed
+            if attributes is not None:
+                units = units_by(attributes, self.context) if attributes else NO_UNITS
+                witness = self.unit, units, self.flag_set.unit_key, ended_ns
+            finished.append((served, (ended_ns - self.began_ns) // 1_000, witness))
             if len(finished) >= reporter.batch:
                 reporter.count_finished()
 

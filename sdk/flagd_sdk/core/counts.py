@@ -12,14 +12,35 @@ Durations: TypeAlias = dict[int, int]
 UNTIMED = -1
 
 
-class Failed:
-    """The failed units of work of a cell, and the unit events that they make."""
+MAX_PENDING_UNITS = 4_096
+MAX_PENDING_LOOKS = 1_024
+
+
+class CellEvents:
+    """How many units of work of a cell failed, and its unit events: kind → hashes."""
 
     __slots__ = ("errors", "units")
 
     def __init__(self) -> None:
         self.errors = 0
         self.units: dict[str, set[str]] = {}
+
+
+class UnitBound:
+    """How many unit events of one sort wait, and below which hash more of them are taken."""
+
+    __slots__ = ("most", "pending", "threshold")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.pending = 0
+        self.threshold = HASH_SPACE
+
+
+def sort_of(kind: str) -> str:
+    """Return the sort of a kind of unit event: error, slow or exposed."""
+    sort = kind.partition(":")[0]
+    return "slow" if sort == "near" else sort
 
 
 class ErrorKind:
@@ -41,14 +62,13 @@ class Counts:
 
     __slots__ = (
         "admitted",
+        "bounds",
         "cells",
         "dropped",
         "error_kinds",
         "estimated_bytes",
-        "failed",
-        "pending_units",
+        "events",
         "refused",
-        "threshold",
         "unscoped",
     )
 
@@ -56,15 +76,20 @@ class Counts:
         # By resolution, which is made once per flag, rule and variant and hashed by identity: no
         # tuple is built and hashed for an exposure.
         self.cells: dict[Resolution, Durations] = {}
-        self.failed: dict[Resolution, Failed] = {}
+        self.events: dict[Resolution, CellEvents] = {}
         self.admitted: set[str] = set()
         self.refused: set[str] = set()
         self.unscoped: dict[str, int] = {}
         self.error_kinds: dict[tuple[str, str, str], ErrorKind] = {}
         self.dropped: dict[str, int] = {}
-        self.pending_units = 0
-        self.threshold = HASH_SPACE
         self.estimated_bytes = 0
+        # Each sort by itself: were a sample of everybody to fill the room, or a slow hour, the
+        # errors would be thinned for it.
+        self.bounds = {
+            "error": UnitBound(MAX_PENDING_UNITS),
+            "slow": UnitBound(MAX_PENDING_LOOKS),
+            "exposed": UnitBound(MAX_PENDING_LOOKS),
+        }
 
     def __bool__(self) -> bool:
         return bool(self.cells or self.unscoped or self.dropped)
@@ -76,16 +101,16 @@ class Counts:
     def document(self) -> dict[str, Any]:
         """Return the counted part of a summary as it goes over the wire."""
         # One configuration may have been compiled twice since the last summary.
-        merged: dict[_CellKey, tuple[Durations, Failed]] = {}
+        merged: dict[_CellKey, tuple[Durations, CellEvents]] = {}
         for served, durations in self.cells.items():
             key = (served.flag, served.split, served.variant, served.version)
-            into, failed = merged.setdefault(key, ({}, Failed()))
+            into, events = merged.setdefault(key, ({}, CellEvents()))
             for bucket, count in durations.items():
                 into[bucket] = into.get(bucket, 0) + count
-            if more := self.failed.get(served):
-                failed.errors += more.errors
+            if more := self.events.get(served):
+                events.errors += more.errors
                 for kind, hashes in more.units.items():
-                    failed.units.setdefault(kind, set()).update(hashes)
+                    events.units.setdefault(kind, set()).update(hashes)
         return {
             "cells": [
                 {
@@ -94,16 +119,16 @@ class Counts:
                     "variant": variant,
                     "config_version": version,
                     "exposures": sum(durations.values()),
-                    "errors": failed.errors,
+                    "errors": events.errors,
                     "latency": {
                         str(bucket): count
                         for bucket, count in sorted(durations.items())
                         if bucket != UNTIMED
                     },
                     # Sorted, lest the order tell when each unit came.
-                    "units": {kind: sorted(hashes) for kind, hashes in failed.units.items()},
+                    "units": {kind: sorted(hashes) for kind, hashes in events.units.items()},
                 }
-                for (flag, split, variant, version), (durations, failed) in merged.items()
+                for (flag, split, variant, version), (durations, events) in merged.items()
             ],
             "unscoped": dict(self.unscoped),
             "error_kinds": [

@@ -5,15 +5,17 @@ comparison would be biased: units are dropped by a threshold on their hash, cell
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import TypeAlias
 
 from cachetools import TTLCache
 
-from flagd_sdk.core.bucketing import unit_of
-from flagd_sdk.core.counts import UNTIMED, Counts, ErrorKind, Failed
-from flagd_sdk.core.failure import Failure, one_line, unit_hash
+from flagd_sdk.core.bucketing import TARGETING_KEY
+from flagd_sdk.core.counts import UNTIMED, CellEvents, Counts, ErrorKind, sort_of
+from flagd_sdk.core.failure import Failure, one_line, unit_hasher
 from flagd_sdk.core.latency import latency_bucket
+from flagd_sdk.core.looking import NOBODY, FirstExposure, FirstExposures, Watch, Witness, units_by
 from flagd_sdk.core.model import Resolution
 from flagd_sdk.core.types import ContextMapping
 
@@ -22,7 +24,6 @@ OTHER_KIND = "error:other"
 MAX_CELLS = 2_000
 MAX_UNSCOPED_FLAGS = 1_000
 MAX_ERROR_KINDS = 500
-MAX_PENDING_UNITS = 4_096
 MAX_SENT_UNITS = 16_384  # remembered; it saves bytes only, since the server counts a unit once
 # Short, so that the guard's later epochs, which start with a fresh memory, see a unit again.
 RESEND_AFTER_S = 60.0
@@ -30,7 +31,7 @@ MAX_SAMPLE_CHARACTERS = 200
 MAX_WHERE_CHARACTERS = 200
 
 # A serialised summary stays below 512 KiB. These are upper estimates in bytes of what an entry
-# adds, beside the names in it; units are bounded by number (4,096 of 19 bytes).
+# adds, beside the names in it; units are bounded by number (4,096 and twice 1,024 of 19 bytes).
 _MAX_ESTIMATED_BYTES = 400_000
 # A flag is let in at its first exposure, on whichever side, while so little is taken that its
 # other side will find room; and what has no side takes its room in between. Otherwise a full
@@ -43,23 +44,15 @@ _LATENCY_BYTES = 18
 _ENTRY_BYTES = 120
 
 
-# What was served in a unit of work, and its duration in microseconds.
-Finished: TypeAlias = tuple[Mapping[str, Resolution], int]
+EXPOSED_KIND = "exposed"
+
+# What was served in a unit of work, its duration in microseconds, and, where something is to be
+# looked at, whose it was.
+Finished: TypeAlias = tuple[Mapping[str, Resolution], int, Witness | None]
 
 
 def _estimated_bytes(served: Resolution) -> int:
     return len(served.flag) + len(served.split or "") + len(served.variant or "") + _CELL_BYTES
-
-
-def _unit_hash(served: Resolution, context: ContextMapping, unit_key: bytes) -> str | None:
-    """Return the hash that a unit event of a resolution carries, or None where it makes none."""
-    if served.bucket_by is None or not unit_key:
-        return None
-    try:
-        unit = unit_of(context.get(served.bucket_by))
-    except Exception:  # the host's edge: its failure counts although it can't be placed
-        return None
-    return None if unit is None else unit_hash(unit, unit_key)
 
 
 class Tally:
@@ -69,10 +62,26 @@ class Tally:
     traffic can be counted in recorded time.
     """
 
-    __slots__ = ("_counts", "_kinds", "_now_s", "_sent")
+    __slots__ = (
+        "_counts",
+        "_first",
+        "_hash_of",
+        "_kinds",
+        "_looked_at_over_us",
+        "_now_s",
+        "_sent",
+        "_thresholds",
+        "_unit_key",
+        "_watch",
+    )
 
-    def __init__(self) -> None:
+    _hash_of: Callable[[str], str]  # with `_unit_key`, once there is one
+
+    def __init__(self, watch: Watch = Watch()) -> None:  # noqa: B008 - it is immutable
         self._counts = Counts()
+        self._first = FirstExposures()
+        self._unit_key = b""
+        self.watch(watch)
         self._kinds: dict[str, set[str]] = {}
         self._now_s = 0.0
         # (flag, split, config version, kind, hash) of the unit events of the last minute.
@@ -84,6 +93,21 @@ class Tally:
     def has_news(self) -> bool:
         """Whether anything was counted since the last `take`."""
         return bool(self._counts)
+
+    @property
+    def witnessed(self) -> tuple[str, ...] | None:
+        """What a `Witness` has to tell: its units by these attributes, beside the targeting key.
+
+        None where nothing is looked at, so that no witness is needed.
+        """
+        return None if self._watch.is_idle else self._first.attributes
+
+    def watch(self, watch: Watch) -> None:
+        """From now on, look at units of work for this."""
+        self._watch = watch
+        self._thresholds = watch.thresholds()
+        fastest_us = min((each.near_us for each in self._thresholds), default=inf)
+        self._looked_at_over_us = fastest_us if watch.exposed_below == NOBODY else -inf
 
     def record(
         self,
@@ -105,19 +129,26 @@ class Tally:
             Whether a unit event of a kind new to its flag appeared, which is worth a summary at
             once. It does not depend on the side: the first event on either says so.
         """
-        self.count_all(deque(((served, duration_us),)))
+        attributes = {each.bucket_by for each in served.values() if each.bucket_by is not None}
+        units = units_by(attributes, context)
+        witness = None
+        if self.witnessed is not None:
+            witness = units.get(TARGETING_KEY), units, unit_key, int(now_s * 1e9)
+        self.count_all(deque(((served, duration_us, witness),)))
         self._now_s = max(self._now_s, now_s)
-        return self._count_failures(served, context, unit_key, failures)
+        return self._count_failures(served, units, unit_key, failures)
 
     def count_all(self, finished: deque[Finished]) -> None:
-        """Take units of work that did not fail off a queue and count them.
+        """Take units of work off a queue and count them as ones that did not fail.
 
         Other threads may append meanwhile; what they append later than this begins may stay.
         """
         cells = self._counts.cells
+        witnessed = []
         take = finished.popleft
         for _ in range(len(finished)):
-            served, duration_us = take()
+            unit_of_work = take()
+            served, duration_us, witness = unit_of_work
             # Short scopes are the ones that would notice the call.
             bucket = duration_us if 0 <= duration_us < 16 else latency_bucket(duration_us)
             for resolution in served.values():
@@ -125,6 +156,11 @@ class Tally:
                     cells[resolution][bucket] += 1
                 except KeyError:
                     self._open(resolution, bucket)
+            if witness is not None:
+                witnessed.append(unit_of_work)
+        if witnessed:
+            for first in self._first.among(witnessed, self._looked_at_over_us):
+                self._look(first)
 
     def unscoped(self, flag: str) -> None:
         """Count one evaluation outside any unit of work.
@@ -149,6 +185,10 @@ class Tally:
 
     def take(self) -> Counts:
         """Hand over what was counted and begin anew; constant time."""
+        left_out = self._first.left_out
+        if left_out:
+            self._first.left_out = 0
+            self._counts.drop("looks", left_out)
         taken, self._counts = self._counts, Counts()
         return taken
 
@@ -198,16 +238,35 @@ class Tally:
             durations = counts.cells.pop(served)
             counts.estimated_bytes -= _estimated_bytes(served) + _LATENCY_BYTES * len(durations)
             counts.drop("exposures", sum(durations.values()))
-            failed = counts.failed.pop(served, None)
-            for kind, hashes in failed.units.items() if failed else ():
-                counts.pending_units -= len(hashes)
+            events = counts.events.pop(served, None)
+            for kind, hashes in events.units.items() if events else ():
+                counts.bounds[sort_of(kind)].pending -= len(hashes)
                 for hashed in hashes:
                     self._forget(served, kind, hashed)
+
+    def _look(self, first: FirstExposure) -> None:
+        """Add the unit events of a first exposure."""
+        if not first.unit_key:
+            return
+        hashed = self._hashed(first.unit, first.unit_key)
+        kinds = [threshold.kind_of(first.duration_us) for threshold in self._thresholds]
+        if hashed < self._watch.exposed_below:  # equally long hex text sorts like the number
+            kinds.append(EXPOSED_KIND)
+        for resolution in first.met:
+            if resolution in self._counts.cells:  # else it was dropped as a whole
+                for kind in kinds:
+                    if kind is not None:
+                        self._add_unit(resolution, kind, hashed)
+
+    def _hashed(self, unit: str, unit_key: bytes) -> str:
+        if unit_key != self._unit_key:
+            self._unit_key, self._hash_of = unit_key, unit_hasher(unit_key)
+        return self._hash_of(unit)
 
     def _count_failures(
         self,
         served: Mapping[str, Resolution],
-        context: ContextMapping,
+        units: Mapping[str, str | None],
         unit_key: bytes,
         failures: Sequence[Failure],
     ) -> bool:
@@ -219,14 +278,15 @@ class Tally:
             linked = [each for each in failures if each.flag in (None, resolution.flag)]
             if not linked:
                 continue
-            self._failed(resolution).errors += 1
-            hashed = _unit_hash(resolution, context, unit_key)
+            self._events(resolution).errors += 1
+            unit = units.get(resolution.bucket_by or "") if unit_key else None
+            hashed = None if unit is None else self._hashed(unit, unit_key)
             for failure in linked:
                 kind, is_new = self._known_kind(resolution.flag, failure.kind)
                 self._count_error_kind(resolution, kind, failure)
                 if hashed is not None:
                     is_worth_telling = is_worth_telling or is_new
-                    self._add_unit(resolution, kind, hashed)
+                    self._add_error_unit(resolution, kind, hashed)
         return is_worth_telling
 
     def _known_kind(self, flag: str, kind: str) -> tuple[str, bool]:
@@ -262,40 +322,48 @@ class Tally:
             counts.estimated_bytes += 2 * len(names.encode()) + _ENTRY_BYTES
         entry.count += 1
 
-    def _failed(self, resolution: Resolution) -> Failed:
-        return self._counts.failed.setdefault(resolution, Failed())
+    def _events(self, resolution: Resolution) -> CellEvents:
+        return self._counts.events.setdefault(resolution, CellEvents())
+
+    def _add_error_unit(self, served: Resolution, kind: str, hashed: str) -> None:
+        key = (served.flag, served.split, served.version, kind, hashed)
+        if key not in self._sent:
+            self._sent[key] = None
+            self._add_unit(served, kind, hashed)
 
     def _add_unit(self, served: Resolution, kind: str, hashed: str) -> None:
-        counts = self._counts
-        if int(hashed, 16) >= counts.threshold:
-            counts.drop("units")
+        sort = sort_of(kind)
+        bound = self._counts.bounds[sort]
+        if int(hashed, 16) >= bound.threshold:
+            self._forget(served, kind, hashed)
             return
-        key = (served.flag, served.split, served.version, kind, hashed)
-        if key in self._sent:
-            return
-        self._sent[key] = None
-        self._failed(served).units.setdefault(kind, set()).add(hashed)
-        counts.pending_units += 1
-        while counts.pending_units > MAX_PENDING_UNITS:
-            self._halve_threshold()
+        hashes = self._events(served).units.setdefault(kind, set())
+        if hashed not in hashes:
+            hashes.add(hashed)
+            bound.pending += 1
+            while bound.pending > bound.most:
+                self._halve_threshold(sort)
 
-    def _halve_threshold(self) -> None:
-        """Drop the upper half of the hashes, whatever their side, flag, kind or age."""
-        counts = self._counts
-        counts.threshold //= 2
-        limit = f"{counts.threshold:016x}"  # equally long hex text sorts like the number
-        kept = 0
-        for served, failed in counts.failed.items():
-            for kind, hashes in failed.units.items():
+    def _halve_threshold(self, sort: str) -> None:
+        """Drop the upper half of the hashes of a sort, whatever their side, flag, kind or age."""
+        bound = self._counts.bounds[sort]
+        bound.threshold //= 2
+        limit = f"{bound.threshold:016x}"  # equally long hex text sorts like the number
+        bound.pending = 0
+        for served, events in self._counts.events.items():
+            for kind, hashes in events.units.items():
+                if sort_of(kind) != sort:
+                    continue
                 for hashed in [hashed for hashed in hashes if hashed >= limit]:
                     hashes.discard(hashed)
                     self._forget(served, kind, hashed)
-                kept += len(hashes)
-            failed.units = {kind: hashes for kind, hashes in failed.units.items() if hashes}
-        counts.pending_units = kept
+                bound.pending += len(hashes)
+            events.units = {kind: hashes for kind, hashes in events.units.items() if hashes}
 
     def _forget(self, served: Resolution, kind: str, hashed: str) -> None:
-        """Let a unit event that was dropped come again: it was never sent."""
-        counts = self._counts
-        counts.drop("units")
+        """Count a unit event that was dropped, and let one of an error come again.
+
+        What was looked at comes again with the next hour.
+        """
+        self._counts.drop("units")
         self._sent.pop((served.flag, served.split, served.version, kind, hashed), None)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flagd_sdk.core.counts import MAX_PENDING_UNITS
 from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.failure import Failure, error_kind, one_line, unit_hash
 from flagd_sdk.core.parsing import parse_flag_set
@@ -11,7 +12,6 @@ from flagd_sdk.core.summary import (
     MAX_CELLS,
     MAX_ERROR_KINDS,
     MAX_KINDS_PER_FLAG,
-    MAX_PENDING_UNITS,
     RESEND_AFTER_S,
     Tally,
 )
