@@ -198,9 +198,8 @@ class FlagClient:
         began. It fails when an exception leaves it or `fail` is called.
         """
         scope = Scope()
-        scope.maker = self._engine
+        scope.owner = self._engine
         scope.context = NO_CONTEXT if context is None else context
-        scope.owner = None
         scope.began_ns = 0
         return scope
 

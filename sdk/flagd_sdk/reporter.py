@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.core.counts import Counts
-from flagd_sdk.core.looking import Watch
-from flagd_sdk.core.summary import Finished, Tally
+from flagd_sdk.core.looking import Finished, Watch
+from flagd_sdk.core.summary import Tally
 from flagd_sdk.errors import StatusError, TransportError
 from flagd_sdk.notices import Notices
 from flagd_sdk.scope import Scope

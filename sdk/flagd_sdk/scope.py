@@ -16,9 +16,9 @@ from typing import Final, Protocol, Self
 from flagd_sdk.core.bucketing import TARGETING_KEY, unit_of
 from flagd_sdk.core.evaluator import FlagSet
 from flagd_sdk.core.failure import Failure, error_kind
-from flagd_sdk.core.looking import NO_UNITS, Witness, units_by
+from flagd_sdk.core.looking import NO_UNITS, Finished, Witness, units_by
 from flagd_sdk.core.model import Resolution, Resolver
-from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS, Finished
+from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS
 from flagd_sdk.core.types import ContextMapping
 from flagd_sdk.flag_state import FlagState
 
@@ -64,8 +64,8 @@ class ScopeOwner(Protocol):
 class Scope:
     """One unit of work: a request, a job, a message. Made by `FlagClient.scope`, used once.
 
-    That sets `maker`, `context`, `owner` and `began_ns` itself: an `__init__` alone would cost a
-    small scope a tenth of its time.
+    That sets `owner`, `context` and `began_ns` itself: an `__init__` alone would cost a small scope
+    a tenth of its time.
 
     It is current for the code inside its `with` block: in the thread that entered it and, through
     `contextvars`, in the asyncio tasks and `asyncio.to_thread` calls started there. What still
@@ -77,8 +77,7 @@ class Scope:
         context: what flags are evaluated with; not copied, so it must not change meanwhile.
         served: flag → resolution, each recorded at its first evaluation and handed out again at
             later ones: the memo and the record of exposures in one.
-        maker: of whom it was made.
-        owner: the same while it is open, else None.
+        owner: who made it; None once it has ended.
         flag_set: in use at the beginning, and `resolvers`, which are its.
         unit: `targeting_unit` of the context, worked out once for all flags.
         failures: what went wrong in it so far.
@@ -92,7 +91,6 @@ class Scope:
         "context",
         "failures",
         "flag_set",
-        "maker",
         "outer",
         "owner",
         "resolvers",
@@ -100,9 +98,8 @@ class Scope:
         "unit",
     )
 
-    maker: ScopeOwner
-    context: ContextMapping
     owner: ScopeOwner | None
+    context: ContextMapping
     began_ns: int
     served: dict[str, Resolution]
     flag_set: FlagSet
@@ -122,8 +119,7 @@ class Scope:
         """
         if self.began_ns:
             raise RuntimeError("a scope is one unit of work: make a new one with scope()")
-        maker = self.maker
-        self.flag_set = flag_set = maker.state.flag_set
+        self.flag_set = flag_set = self.owner.state.flag_set  # type: ignore[union-attr]
         try:
             unit = self.context.get(TARGETING_KEY)
             if type(unit) is str and unit.isascii() and unit:  # as `targeting_unit`, less a call
@@ -135,7 +131,6 @@ class Scope:
             self.unit = None
             self.resolvers = _NO_RESOLVERS
         self.served = {}
-        self.owner = maker
         self.failures = ()
         outer = _current()
         # Not one that has ended, lest a chain of tasks, each begun in the last, keep them all.
@@ -193,14 +188,14 @@ class Scope:
             self.fail(error)
 
     def fail(self, error: BaseException | int | str, flag: str | None = None) -> None:
-        """Mark the unit of work as failed. Never raises; does nothing once it has ended.
+        """Mark the unit of work as failed. Never raises; does nothing unless it is open.
 
         Args:
             error: an exception, an HTTP status, or a short fixed word for what went wrong (each
                 word is a kind of error, of which at most 50 a flag are told apart).
             flag: links the failure to this flag alone, instead of to all flags served.
         """
-        if self.owner is None or len(self.failures) >= _MAX_FAILURES:
+        if self.owner is None or not self.began_ns or len(self.failures) >= _MAX_FAILURES:
             return
         try:
             failure = _failure(error, flag, self.owner.error_samples, self.context)

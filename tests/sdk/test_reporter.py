@@ -48,7 +48,7 @@ class Bench:
 
     def scope(self, context: dict[str, object]) -> Scope:
         scope = Scope()
-        scope.maker, scope.context, scope.owner, scope.began_ns = self, context, None, 0
+        scope.owner, scope.context, scope.began_ns = self, context, 0
         return scope
 
     def work(self, unit: str = "u1", error: str | None = None) -> None:

@@ -105,6 +105,10 @@ def _usable(seconds: object) -> float | None:
 # once the unit of work has ended, be used for another.
 Witness: TypeAlias = tuple[str | None, Mapping[str, str | None], bytes, int]
 
+# What was served in a unit of work, its duration in microseconds, and, where something is looked
+# at, its witness.
+Finished: TypeAlias = tuple[Mapping[str, Resolution], int, Witness | None]
+
 NO_UNITS: Final[Mapping[str, str | None]] = {}
 
 
@@ -170,18 +174,17 @@ class FirstExposures:
             memory.clear()
         self.attributes: tuple[str, ...] = ()
 
-    def among(
-        self, finished: Sequence[tuple[Mapping[str, Resolution], int, Witness]], over_us: float
-    ) -> list[FirstExposure]:
-        """Take note of units of work in their order.
+    def among(self, finished: Sequence[Finished], over_us: float) -> list[FirstExposure]:
+        """Take note of the units of work that have a witness, in their order.
 
         Args:
-            finished: what was served, the duration in microseconds, and whose it was.
-            over_us: return those alone that lasted longer, as they mostly are the few of interest.
+            over_us: return those alone that lasted longer: mostly they are the few of interest.
         """
         found: list[FirstExposure] = []
         bits, met_by = self._bits, self._met.get
         for served, duration_us, witness in finished:
+            if witness is None:
+                continue
             unit, units, unit_key, ended_ns = witness
             if ended_ns >= self._ends_ns:
                 self._begin(ended_ns)

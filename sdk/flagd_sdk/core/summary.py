@@ -7,7 +7,6 @@ comparison would be biased: units are dropped by a threshold on their hash, cell
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import TypeAlias
 
 from cachetools import TTLCache
 
@@ -15,7 +14,7 @@ from flagd_sdk.core.bucketing import TARGETING_KEY
 from flagd_sdk.core.counts import UNTIMED, CellEvents, Counts, ErrorKind, sort_of
 from flagd_sdk.core.failure import Failure, one_line, unit_hasher
 from flagd_sdk.core.latency import latency_bucket
-from flagd_sdk.core.looking import NOBODY, FirstExposure, FirstExposures, Watch, Witness, units_by
+from flagd_sdk.core.looking import NOBODY, Finished, FirstExposure, FirstExposures, Watch, units_by
 from flagd_sdk.core.model import Resolution
 from flagd_sdk.core.types import ContextMapping
 
@@ -45,10 +44,6 @@ _ENTRY_BYTES = 120
 
 
 EXPOSED_KIND = "exposed"
-
-# What was served in a unit of work, its duration in microseconds, and, where something is to be
-# looked at, whose it was.
-Finished: TypeAlias = tuple[Mapping[str, Resolution], int, Witness | None]
 
 
 def _estimated_bytes(served: Resolution) -> int:
