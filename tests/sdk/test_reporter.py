@@ -51,9 +51,10 @@ class Bench:
         scope.owner, scope.context, scope.began_ns = self, context, 0
         return scope
 
-    def work(self, unit: str = "u1", error: str | None = None) -> None:
+    def work(self, unit: str = "u1", error: str | None = None, lasted_s: float = 0.0) -> None:
         scope = self.scope({"targetingKey": unit})
         with scope:
+            scope.began_ns -= int(lasted_s * 1e9)
             scope.served["new-checkout"] = scope.flag_set.resolve("new-checkout", scope.context)
             if error is not None:
                 scope.fail(error)

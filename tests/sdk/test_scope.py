@@ -21,7 +21,11 @@ class Bench:
 
     def __init__(self, **settings: Any) -> None:
         self.transport = SilentTransport()
-        document = flag_set(flag("on", on=100_000), flag("split", on=50_000), text_flag())
+        by_account = flag("by-account", on=50_000)
+        by_account["default_serve"]["split"]["bucket_by"] = "account"
+        document = flag_set(
+            flag("on", on=100_000), flag("split", on=50_000), text_flag(), by_account
+        )
         self.flags = FlagClient(
             "http://server",
             "t",
@@ -35,7 +39,7 @@ class Bench:
 
     def counted(self) -> dict[str, Any]:
         reporter = self.flags._engine.reporter
-        reporter._tally.count_all(reporter.finished)
+        reporter._count_queue()
         return reporter._tally.take().document()
 
     def cells(self) -> dict[str, tuple[int, int]]:
