@@ -7,7 +7,9 @@ remembers what it served. The client is a real one with its threads running, on 
 memory.
 
 "In a scope" times the calls alone, each of which records an exposure; what counting them at the
-end of the scope costs is in the two rows about whole scopes.
+end of the scope costs is in the rows about whole scopes. Those count their own scopes, all of them,
+and none of another row's. "Looked at" is with a threshold for latency and a sample of a quarter of
+the users, as the server asks for them: of users who come again within the hour, and of new ones.
 """
 
 import gc
@@ -20,8 +22,9 @@ import sys
 import tempfile
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -161,7 +164,10 @@ COUNTRIES_BY_HAND = frozenset(COUNTRIES)
 
 
 class QuietTransport:
-    """A server that accepts every summary and has nothing to say."""
+    """A server that accepts every summary and says the same to each."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self._reply = {"accepted": 0, "processes": 1, **asked}
 
     def fetch_flags(self, etag: str) -> FetchedFlags | None:
         raise ConnectError("there is no server")
@@ -170,23 +176,54 @@ class QuietTransport:
         raise ConnectError("there is no server")
 
     def send_summary(self, body: bytes) -> Mapping[str, Any]:
-        return {"accepted": 0, "processes": 1}
+        return self._reply
 
     def after_fork(self) -> None:
         pass
 
 
+ASKED = {"slow_over_s": {"p99": 1.0}, "exposed_below": "4" + "0" * 15}
+
+
 @contextmanager
-def _client(flags: list[dict[str, Any]]) -> Iterator[FlagClient]:
+def _client(
+    flags: list[dict[str, Any]], asked: Mapping[str, Any] | None = None
+) -> Iterator[FlagClient]:
     client = FlagClient(
         "http://127.0.0.1:9",
         "none",
         bootstrap=flag_set_document(flags),
         cache_dir=None,
-        transport=QuietTransport(),
+        transport=QuietTransport(asked or {}),
     )
     with client:
+        if asked:
+            client.is_enabled(flags[0]["key"])
+            assert client.flush(10.0)  # the reply has come
         yield client
+
+
+def _whole_scopes(
+    client: FlagClient, contexts: Iterable[Mapping[str, object]], keys: list[str]
+) -> float:
+    """Time scopes from opening them to their counts, in each of which these flags are asked for."""
+    is_enabled, scope = client.is_enabled, client.scope
+    count_finished = client._engine.reporter.count_finished
+    contexts = list(contexts)
+    count_finished()  # what others left
+    began = perf_counter()
+    if len(keys) == 1:
+        (key,) = keys
+        for context in contexts:
+            with scope(context):
+                is_enabled(key)
+    else:
+        for context in contexts:
+            with scope(context):
+                for key in keys:
+                    is_enabled(key)
+    count_finished()
+    return (perf_counter() - began) / len(contexts)
 
 
 def _calls(function: Callable[[Any], object], arguments: list[Any]) -> float:
@@ -222,40 +259,12 @@ def _one_flag(rounds: int, repeats: int) -> list[Row]:
                 spent += _calls(function, contexts[first : first + FLAGS_A_SCOPE])
             return spent / (repeats * 10)
 
-        def boolean_floor() -> float:
-            spent = 0.0
-            for index in range(repeats * 10):
-                unit = units[index % FLAGS]
-                first = index * FLAGS_A_SCOPE % FLAGS
-                asked = booleans[first : first + FLAGS_A_SCOPE]
-                began = perf_counter()
-                for key in asked:
-                    boolean_by_hand(key, unit)
-                spent += (perf_counter() - began) / FLAGS_A_SCOPE
-            return spent / (repeats * 10)
-
-        def one_flag_scopes() -> float:
-            is_enabled, scope = client.is_enabled, client.scope
-            began = perf_counter()
-            for context in contexts:
-                with scope(context):
-                    is_enabled("flag-0")
-            return (perf_counter() - began) / len(contexts)
-
-        def hundred_flags() -> float:
-            began = perf_counter()
-            for context in contexts[:repeats]:
-                with client.scope(context):
-                    for key in booleans:
-                        client.is_enabled(key)
-            return (perf_counter() - began) / repeats
-
         times = interleaved(
             {
-                "floor": boolean_floor,
+                "floor": lambda: _boolean_floor(units, booleans, repeats),
                 "boolean": lambda: in_scopes(client.is_enabled, booleans),
-                "scope": one_flag_scopes,
-                "hundred": hundred_flags,
+                "scope": lambda: _whole_scopes(client, contexts, booleans[:1]),
+                "hundred": lambda: _whole_scopes(client, contexts[:repeats], booleans),
                 "rules floor": lambda: by_hand(rules_by_hand),
                 "rules": lambda: in_scopes(lambda key: client.value(key, ""), rules),
                 "lambda": lambda: in_scopes(lambda key: key, rules),
@@ -276,6 +285,44 @@ def _one_flag(rounds: int, repeats: int) -> list[Row]:
         at_most("the same / floor", ratio(times["scope"], floor), "×", 12.0),
         informs("scope opened, 100 flags, closed", median(times["hundred"]) * 1e6, "µs"),
         at_most("the same / 100 floors", ratio(times["hundred"], floor) / FLAGS, "×", 6.0),
+    ]
+
+
+def _boolean_floor(units: list[str], keys: list[str], repeats: int) -> float:
+    spent = 0.0
+    for index in range(repeats * 10):
+        unit = units[index % FLAGS]
+        first = index * FLAGS_A_SCOPE % FLAGS
+        asked = keys[first : first + FLAGS_A_SCOPE]
+        began = perf_counter()
+        for key in asked:
+            boolean_by_hand(key, unit)
+        spent += (perf_counter() - began) / FLAGS_A_SCOPE
+    return spent / (repeats * 10)
+
+
+def _looked_at(rounds: int, repeats: int) -> list[Row]:
+    """Time scopes of a client that was asked to look at units, after the one that was not.
+
+    Not in turn with that one: both are the same code, which the interpreter fits to one of them.
+    """
+    keys = [f"flag-{index}" for index in range(FLAGS)]
+    contexts = users(FLAGS)
+    units = [str(context["targetingKey"]) for context in contexts]
+    newcomers = ({"targetingKey": f"newcomer-{number}"} for number in count())
+    with _client([boolean_flag(key) for key in keys], ASKED) as client:
+        times = interleaved(
+            {
+                "floor": lambda: _boolean_floor(units, keys, repeats),
+                "known": lambda: _whole_scopes(client, contexts, keys[:1]),
+                "new": lambda: _whole_scopes(client, islice(newcomers, FLAGS), keys[:1]),
+            },
+            rounds,
+        )
+    floor = times["floor"]
+    return [
+        informs("one flag, looked at / floor", ratio(times["known"], floor), "×"),
+        informs("one flag, looked at, a new user / floor", ratio(times["new"], floor), "×"),
     ]
 
 
@@ -374,6 +421,7 @@ def run(small: bool) -> list[Row]:
     rounds, repeats = (15, 20) if small else (41, 40)
     return [
         *_one_flag(rounds, repeats),
+        *_looked_at(rounds, repeats),
         _two_threads(rounds, repeats * 5),
         *_thousand_flags(rounds),
         _import_time(5 if small else 15),

@@ -5,7 +5,7 @@ what is remembered, nor what is left out where there are too many, knows a unit'
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flagd_sdk.core.bucketing import TARGETING_KEY, unit_of
@@ -123,13 +123,9 @@ def units_by(attributes: Iterable[str], context: ContextMapping) -> Mapping[str,
     return units
 
 
-class FirstExposure(NamedTuple):
-    """A unit that met something for the first time in the hour, and how long that lasted."""
-
-    met: list[Resolution]
-    unit: str
-    unit_key: bytes
-    duration_us: int
+# A unit that met something for the first time in the hour: what was served, the bits of what was
+# new to it, the unit, the key of its hash, and the duration in microseconds.
+FirstExposure: TypeAlias = tuple[Mapping[str, Resolution], int, str, bytes, int]
 
 
 class FirstExposures:
@@ -174,13 +170,15 @@ class FirstExposures:
             memory.clear()
         self.attributes: tuple[str, ...] = ()
 
-    def among(self, finished: Sequence[Finished], over_us: float) -> list[FirstExposure]:
+    def among(self, finished: Iterable[Finished], over_us: float) -> Iterator[FirstExposure]:
         """Take note of the units of work that have a witness, in their order.
 
         Args:
-            over_us: return those alone that lasted longer: mostly they are the few of interest.
+            over_us: yield those alone that lasted longer: mostly they are the few of interest.
+
+        Yields:
+            What `met` understands until the next one is asked for.
         """
-        found: list[FirstExposure] = []
         bits, met_by = self._bits, self._met.get
         for served, duration_us, witness in finished:
             if witness is None:
@@ -204,9 +202,12 @@ class FirstExposures:
             for text, mark, part in placed:
                 new = self._meet(mark, part)
                 if new and duration_us > over_us:
-                    resolutions = [each for each in served.values() if bits[each] & new]
-                    found.append(FirstExposure(resolutions, text, unit_key, duration_us))
-        return found
+                    yield served, new, text, unit_key, duration_us
+
+    def met(self, served: Mapping[str, Resolution], new: int) -> list[Resolution]:
+        """Return what was served that has one of these bits."""
+        bits = self._bits
+        return [each for each in served.values() if bits.get(each, 0) & new]
 
     def _placed(
         self, asked: int, unit: str | None, units: Mapping[str, str | None]

@@ -65,6 +65,7 @@ class Tally:
         "_looked_at_over_us",
         "_now_s",
         "_sent",
+        "_slow_over_us",
         "_thresholds",
         "_unit_key",
         "_watch",
@@ -101,8 +102,8 @@ class Tally:
         """From now on, look at units of work for this."""
         self._watch = watch
         self._thresholds = watch.thresholds()
-        fastest_us = min((each.near_us for each in self._thresholds), default=inf)
-        self._looked_at_over_us = fastest_us if watch.exposed_below == NOBODY else -inf
+        self._slow_over_us = min((each.near_us for each in self._thresholds), default=inf)
+        self._looked_at_over_us = self._slow_over_us if watch.exposed_below == NOBODY else -inf
 
     def record(
         self,
@@ -241,13 +242,17 @@ class Tally:
 
     def _look(self, first: FirstExposure) -> None:
         """Add the unit events of a first exposure."""
-        if not first.unit_key:
+        served, new, unit, unit_key, duration_us = first
+        if not unit_key:
             return
-        hashed = self._hashed(first.unit, first.unit_key)
-        kinds = [threshold.kind_of(first.duration_us) for threshold in self._thresholds]
-        if hashed < self._watch.exposed_below:  # equally long hex text sorts like the number
+        hashed = self._hashed(unit, unit_key)
+        is_sampled = hashed < self._watch.exposed_below  # as the numbers: both are of 16 digits
+        if not is_sampled and duration_us <= self._slow_over_us:
+            return
+        kinds = [threshold.kind_of(duration_us) for threshold in self._thresholds]
+        if is_sampled:
             kinds.append(EXPOSED_KIND)
-        for resolution in first.met:
+        for resolution in self._first.met(served, new):
             if resolution in self._counts.cells:  # else it was dropped as a whole
                 for kind in kinds:
                     if kind is not None:
@@ -318,7 +323,10 @@ class Tally:
         entry.count += 1
 
     def _events(self, resolution: Resolution) -> CellEvents:
-        return self._counts.events.setdefault(resolution, CellEvents())
+        events = self._counts.events.get(resolution)
+        if events is None:
+            events = self._counts.events[resolution] = CellEvents()
+        return events
 
     def _add_error_unit(self, served: Resolution, kind: str, hashed: str) -> None:
         key = (served.flag, served.split, served.version, kind, hashed)

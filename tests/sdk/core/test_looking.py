@@ -15,7 +15,6 @@ from flagd_sdk.core.looking import (
     NO_UNITS,
     NOBODY,
     Finished,
-    FirstExposure,
     FirstExposures,
     Watch,
     units_by,
@@ -47,8 +46,11 @@ def finished(
 
 def looked_at(first: FirstExposures, *work: Finished) -> list[tuple[str, str]]:
     """Return (unit, flag) of everything looked at."""
-    found: list[FirstExposure] = first.among(work, -1.0)
-    return [(each.unit, served.flag) for each in found for served in each.met]
+    return [
+        (unit, resolution.flag)
+        for served, new, unit, _, _ in first.among(work, -1.0)
+        for resolution in first.met(served, new)
+    ]
 
 
 # --- what the server asks for --------------------------------------------------------------------
@@ -128,6 +130,17 @@ def test_a_unit_of_work_that_ended_before_the_hour_began_is_one_of_it() -> None:
     assert looked_at(first, finished("u2", ended_ns=2 * HOUR_NS - 1)) == [("u2", "a")]
 
 
+def test_an_hour_may_turn_between_units_of_work_that_are_counted_together() -> None:
+    first = FirstExposures()
+    looked_at(first, finished("u0", ("b",)))
+    work = [
+        finished("u1", ("a",)),
+        finished("u1", ("b",), HOUR_NS),
+        finished("u2", ("a",), HOUR_NS),
+    ]
+    assert looked_at(first, *work) == [("u1", "a"), ("u1", "b"), ("u2", "a")]
+
+
 def test_another_configuration_is_met_anew_but_the_same_one_compiled_again_is_not() -> None:
     first = FirstExposures()
     again = parse_flag_set(flag_set(flag("a", on=50_000)))
@@ -138,7 +151,7 @@ def test_another_configuration_is_met_anew_but_the_same_one_compiled_again_is_no
 
 def test_only_those_that_lasted_longer_are_returned_but_all_are_remembered() -> None:
     first = FirstExposures()
-    assert first.among([finished("u1")], 5.0) == []
+    assert list(first.among([finished("u1")], 5.0)) == []
     assert looked_at(first, finished("u1")) == []
 
 
