@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.core.counts import Counts
-from flagd_sdk.core.looking import Finished, Watch
+from flagd_sdk.core.looking import NOTHING, Finished, Watch
 from flagd_sdk.core.summary import Tally
 from flagd_sdk.errors import StatusError, TransportError
 from flagd_sdk.notices import Notices
@@ -68,7 +68,7 @@ class Reporter:
         self._random = random
         self._wake_up = wake_up
         self._housekeeping = housekeeping
-        self._watch = Watch()
+        self._watch = NOTHING
         self._reset()
 
     def _reset(self) -> None:

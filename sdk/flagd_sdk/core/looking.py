@@ -72,6 +72,9 @@ class Watch(NamedTuple):
         )
 
 
+NOTHING: Final = Watch()
+
+
 class Threshold(NamedTuple):
     """Microseconds beyond which an exposure is of the kind `near`, and beyond which `slow`.
 
@@ -214,10 +217,9 @@ class FirstExposures:
     ) -> Iterable[tuple[str, int, int]]:
         """Yield the units of a unit of work, each with its mark and the bits that it was asked."""
         for attribute, mask in self._masks.items():
-            is_key = attribute == TARGETING_KEY
-            text = unit if is_key else units.get(attribute)
+            text = unit if attribute == TARGETING_KEY else units.get(attribute)
             if text is not None and asked & mask:
-                yield text, hash(text if is_key else (attribute, text)), asked & mask
+                yield text, hash(text), asked & mask
 
     def _meet(self, mark: int, asked: int) -> int:
         """Remember a unit; return the bits that are new to it."""

@@ -14,7 +14,15 @@ from flagd_sdk.core.bucketing import TARGETING_KEY
 from flagd_sdk.core.counts import UNTIMED, CellEvents, Counts, ErrorKind, sort_of
 from flagd_sdk.core.failure import Failure, one_line, unit_hasher
 from flagd_sdk.core.latency import latency_bucket
-from flagd_sdk.core.looking import NOBODY, Finished, FirstExposure, FirstExposures, Watch, units_by
+from flagd_sdk.core.looking import (
+    NOBODY,
+    NOTHING,
+    Finished,
+    FirstExposure,
+    FirstExposures,
+    Watch,
+    units_by,
+)
 from flagd_sdk.core.model import Resolution
 from flagd_sdk.core.types import ContextMapping
 
@@ -73,7 +81,7 @@ class Tally:
 
     _hash_of: Callable[[str], str]  # with `_unit_key`, once there is one
 
-    def __init__(self, watch: Watch = Watch()) -> None:  # noqa: B008 - it is immutable
+    def __init__(self, watch: Watch = NOTHING) -> None:
         self._counts = Counts()
         self._first = FirstExposures()
         self._unit_key = b""
