@@ -12,8 +12,9 @@ Durations: TypeAlias = dict[int, int]
 UNTIMED = -1
 
 
+# Unit events that wait for their summary: of errors, and of slow units and samples each.
 MAX_PENDING_UNITS = 4_096
-MAX_PENDING_LOOKS = 1_024
+MAX_PENDING_LOOKS = 2_048
 
 
 class CellEvents:

@@ -37,8 +37,9 @@ RESEND_AFTER_S = 60.0
 MAX_SAMPLE_CHARACTERS = 200
 MAX_WHERE_CHARACTERS = 200
 
-# A serialised summary stays below 512 KiB. These are upper estimates in bytes of what an entry
-# adds, beside the names in it; units are bounded by number (4,096 and twice 1,024 of 19 bytes).
+# A serialised summary stays below 640 KiB, of the 1 MiB that the server takes. These are upper
+# estimates in bytes of what an entry adds, beside the names in it; units are bounded by number
+# (4,096 and twice 2,048 of 19 bytes and, where they are alone in a cell, a kind).
 _MAX_ESTIMATED_BYTES = 400_000
 # A flag is let in at its first exposure, on whichever side, while so little is taken that its
 # other side will find room; and what has no side takes its room in between. Otherwise a full
