@@ -80,20 +80,18 @@ def test_all_of_them_go_into_one_report(tmp_path: Path) -> None:
 
 def test_floor_and_subject_take_the_same_decisions() -> None:
     """A floor that decided otherwise would be no floor."""
-    from benchmarks import evaluation
+    from benchmarks import _flags
     from flagd_sdk.core.evaluator import evaluate
     from flagd_sdk.core.parsing import parse_flag_set
 
     flags = parse_flag_set(
-        evaluation.flag_set_document(
-            [evaluation.boolean_flag("flag-0"), evaluation.rules_flag("rules-0")]
-        )
+        _flags.flag_set_document([_flags.boolean_flag("flag-0"), _flags.rules_flag("rules-0")])
     )
     served = set()
-    for context in evaluation.users(2000):
-        on = evaluation.boolean_by_hand("flag-0", str(context["targetingKey"]))
+    for context in _flags.users(2000):
+        on = _flags.boolean_by_hand("flag-0", str(context["targetingKey"]))
         assert evaluate(flags, "flag-0", False, context).value is on
         details = evaluate(flags, "rules-0", "", context)
-        assert details.value == evaluation.rules_by_hand(context)
+        assert details.value == _flags.rules_by_hand(context)
         served.add((details.reason, details.variant))
     assert len(served) == 7  # three rules, four variants
