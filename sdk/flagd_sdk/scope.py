@@ -152,7 +152,7 @@ class Scope:
         """
         ended_ns = perf_counter_ns()
         owner = self.owner
-        if owner is None:
+        if owner is None or not self.began_ns:
             return
         if error is not None:
             self._fail_with(error)

@@ -174,8 +174,10 @@ def test_an_error_linked_to_one_flag_stays_so_when_it_leaves_the_scope(bench: Be
     assert bench.cells() == {"on": (1, 0), "split": (1, 1)}
 
 
-def test_failing_outside_or_after_a_scope_does_nothing(bench: Bench) -> None:
+def test_failing_outside_before_or_after_a_scope_does_nothing(bench: Bench) -> None:
     bench.flags.fail("declined")
+    bench.flags.scope(ON).fail("declined")
+    bench.flags.scope(ON).__exit__(None, None, None)
     with bench.flags.scope(ON) as scope:
         bench.flags.is_enabled("on")
     scope.fail("declined")
