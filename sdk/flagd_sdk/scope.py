@@ -152,7 +152,8 @@ class Scope:
         """
         ended_ns = perf_counter_ns()
         owner = self.owner
-        if owner is None or not self.began_ns:
+        began_ns = self.began_ns
+        if owner is None or not began_ns:
             return
         if error is not None:
             self._fail_with(error)
@@ -179,7 +180,7 @@ class Scope:
             if attributes is not None:
                 units = units_by(attributes, self.context) if attributes else NO_UNITS
                 witness = self.unit, units, self.flag_set.unit_key, ended_ns
-            finished.append((served, (ended_ns - self.began_ns) // 1_000, witness))
+            finished.append((served, (ended_ns - began_ns) // 1_000, witness))
             if len(finished) >= reporter.batch:
                 reporter.count_finished()
 

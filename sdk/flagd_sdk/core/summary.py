@@ -64,6 +64,10 @@ class Tally:
 
     Times are arguments, in seconds of any clock that does not run backwards, so that recorded
     traffic can be counted in recorded time.
+
+    Attributes:
+        witnessed: what a `Witness` has to tell, its units by these attributes beside the targeting
+            key; None while nothing is looked at, so that no witness is needed.
     """
 
     __slots__ = (
@@ -78,8 +82,10 @@ class Tally:
         "_thresholds",
         "_unit_key",
         "_watch",
+        "witnessed",
     )
 
+    witnessed: tuple[str, ...] | None
     _hash_of: Callable[[str], str]  # with `_unit_key`, once there is one
 
     def __init__(self, watch: Watch = NOTHING) -> None:
@@ -99,17 +105,10 @@ class Tally:
         """Whether anything was counted since the last `take`."""
         return bool(self._counts)
 
-    @property
-    def witnessed(self) -> tuple[str, ...] | None:
-        """What a `Witness` has to tell: its units by these attributes, beside the targeting key.
-
-        None where nothing is looked at, so that no witness is needed.
-        """
-        return None if self._watch.is_idle else self._first.attributes
-
     def watch(self, watch: Watch) -> None:
         """From now on, look at units of work for this."""
         self._watch = watch
+        self.witnessed = None if watch.is_idle else self._first.attributes
         self._thresholds = watch.thresholds()
         self._slow_over_us = min((each.near_us for each in self._thresholds), default=inf)
         self._looked_at_over_us = self._slow_over_us if watch.exposed_below == NOBODY else -inf
@@ -139,14 +138,15 @@ class Tally:
         witness = None
         if self.witnessed is not None:
             witness = units.get(TARGETING_KEY), units, unit_key, int(now_s * 1e9)
-        self.count_all(deque(((served, duration_us, witness),)))
+        self.count_all(deque(((served, max(0, duration_us), witness),)))
         self._now_s = max(self._now_s, now_s)
         return self._count_failures(served, units, unit_key, failures)
 
     def count_all(self, finished: deque[Finished]) -> None:
         """Take units of work off a queue and count them as ones that did not fail.
 
-        Other threads may append meanwhile; what they append later than this begins may stay.
+        No duration may be negative. Other threads may append meanwhile; what they append later than
+        this begins may stay.
         """
         cells = self._counts.cells
         witnessed = []
@@ -155,7 +155,7 @@ class Tally:
             unit_of_work = take()
             served, duration_us, witness = unit_of_work
             # Short scopes are the ones that would notice the call.
-            bucket = duration_us if 0 <= duration_us < 16 else latency_bucket(duration_us)
+            bucket = duration_us if duration_us < 16 else latency_bucket(duration_us)
             for resolution in served.values():
                 try:
                     cells[resolution][bucket] += 1
@@ -166,6 +166,8 @@ class Tally:
         if witnessed:
             for first in self._first.among(witnessed, self._looked_at_over_us):
                 self._look(first)
+            if self.witnessed is not None:
+                self.witnessed = self._first.attributes
 
     def unscoped(self, flag: str) -> None:
         """Count one evaluation outside any unit of work.
