@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from flagd_sdk.config import ClientConfig
@@ -118,7 +119,10 @@ class Reporter:
             served = dict(scope.served)
             duration_us = (ended_ns - scope.began_ns) // 1_000
             with self._lock:
-                self._count_queue()  # they came first, which is what looking at units goes by
+                # They came first, which is what looking at units goes by. A stray thread that
+                # still adds to a scope may spoil that one's count, but not this failure's.
+                with suppress(RuntimeError):
+                    self._count_queue()
                 is_worth_telling = self._tally.record(
                     served,
                     scope.context,
