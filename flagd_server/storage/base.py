@@ -5,7 +5,8 @@ Rules that every storage keeps:
 - A transaction is one: all of it is durable when `transaction()` ends without an exception, and
   none of it otherwise. Writers take turns; a transaction never sees another one half done.
 - What is told to the world after a commit is told in the order of the commits.
-- A configuration version, once written, never changes; neither does an evidence report.
+- A configuration version, once written, never changes; neither does an evidence report, nor a
+  note on one.
 - Times are aware, UTC, and kept to the millisecond.
 """
 
@@ -22,6 +23,7 @@ from flagd_server.storage.records import (
     Environment,
     ErrorKindRow,
     Evidence,
+    EvidenceNote,
     Flag,
     GuardEvent,
     GuardLife,
@@ -132,6 +134,13 @@ class Reader(Protocol):
         ...
 
     def evidence(self, evidence_id: str) -> Evidence | None: ...
+    def evidence_since(self, at: datetime) -> list[Evidence]:
+        """Return the reports of every flag and environment from `at` on, in order of writing."""
+        ...
+
+    def evidence_notes(self, evidence_id: str) -> list[EvidenceNote]:
+        """Return the notes on a report, in order of writing."""
+        ...
 
 
 class Transaction(Reader, Protocol):
@@ -211,6 +220,14 @@ class Transaction(Reader, Protocol):
     def insert_evidence(
         self, evidence_id: str, environment: str, flag: str, at: datetime, document: str
     ) -> None: ...
+
+    def insert_evidence_note(self, note: EvidenceNote) -> None:
+        """Add a note to a report.
+
+        Raises:
+            StorageError: there is no such report, or it has a note of this kind and window.
+        """
+        ...
 
     def prune_telemetry(self, before: datetime) -> None:
         """Delete counts, error kinds, instances and the events of ended lives older than that."""

@@ -225,3 +225,19 @@ class Evidence:
     flag: str
     at: datetime
     document: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceNote:
+    """What became known about a report after it was written; a report has one of each key.
+
+    Attributes:
+        kind: "told" (whom the kill reached) or "aftermath" (whether it helped).
+        window_s: of an aftermath, how long after the kill was looked at; else 0.
+    """
+
+    evidence_id: str
+    kind: str
+    window_s: int
+    at: datetime
+    document: str

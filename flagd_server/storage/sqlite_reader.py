@@ -17,6 +17,7 @@ from flagd_server.storage.records import (
     Environment,
     ErrorKindRow,
     Evidence,
+    EvidenceNote,
     Flag,
     GuardEvent,
     GuardLife,
@@ -237,6 +238,16 @@ class SqliteReader:
 
     def evidence(self, evidence_id: str) -> Evidence | None:
         return _first(_evidence, self._rows("SELECT * FROM evidence WHERE id = ?", [evidence_id]))
+
+    def evidence_since(self, at: datetime) -> list[Evidence]:
+        rows = self._rows("SELECT * FROM evidence WHERE at >= ? ORDER BY rowid", [format_time(at)])
+        return [_evidence(row) for row in rows]
+
+    def evidence_notes(self, evidence_id: str) -> list[EvidenceNote]:
+        rows = self._rows(
+            "SELECT * FROM evidence_notes WHERE evidence_id = ? ORDER BY rowid", [evidence_id]
+        )
+        return [EvidenceNote(**{**row, "at": parse_time(row["at"])}) for row in rows]
 
     def _rows(
         self, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None

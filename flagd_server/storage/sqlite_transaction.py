@@ -23,6 +23,7 @@ from flagd_server.storage.records import (
     CountRow,
     Environment,
     ErrorKindRow,
+    EvidenceNote,
     Flag,
     Segment,
     Slo,
@@ -269,6 +270,13 @@ class SqliteTransaction(SqliteReader):
         self._db.execute(
             "INSERT INTO evidence (id, environment, flag, at, document) VALUES (?, ?, ?, ?, ?)",
             (evidence_id, environment, flag, format_time(at), document),
+        )
+
+    def insert_evidence_note(self, note: EvidenceNote) -> None:
+        self._db.execute(
+            "INSERT INTO evidence_notes (evidence_id, kind, window_s, at, document)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (note.evidence_id, note.kind, note.window_s, format_time(note.at), note.document),
         )
 
     def prune_telemetry(self, before: datetime) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from flagd_server.errors import StorageError
 from flagd_server.storage.base import Storage
-from flagd_server.storage.records import AuditEntry, Environment, Segment, Slo
+from flagd_server.storage.records import AuditEntry, Environment, EvidenceNote, Segment, Slo
 from tests.contract.storage_samples import (
     AT,
     CONDITION,
@@ -118,6 +118,7 @@ class StorageContract(TransactionContract, TelemetryContract):
             event = tx.append_guard_event(life, 1.0, "{}", has_units=True)
             tx.save_guard_state(life, event, "{}")
             tx.insert_evidence("ev-1", "production", "checkout", AT, "{}")
+            tx.insert_evidence_note(EvidenceNote("ev-1", "told", 0, AT, "{}"))
         with storage.transaction() as tx:
             tx.delete_environment("production")
         with storage.read() as reader:
@@ -133,6 +134,7 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert list(reader.guard_events_after(life, 0)) == []
             assert reader.load_guard_state(life) is None
             assert reader.evidence("ev-1") is None
+            assert reader.evidence_notes("ev-1") == []
             assert len(reader.audit(10)) == 1
 
     def test_segments(self, storage: Storage) -> None:

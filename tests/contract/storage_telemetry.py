@@ -7,7 +7,7 @@ import pytest
 
 from flagd_server.errors import StorageError
 from flagd_server.storage.base import COVERED_EVENTS_KEPT, Storage
-from flagd_server.storage.records import ErrorKindRow
+from flagd_server.storage.records import ErrorKindRow, EvidenceNote
 from tests.contract.storage_samples import AT, COUNT, KIND, PRODUCTION
 
 
@@ -145,6 +145,35 @@ class TelemetryContract:
             assert reader.list_evidence("staging", "checkout") == []
         with pytest.raises(StorageError), storage.transaction() as tx:
             tx.insert_evidence("ev-1", "production", "checkout", AT, "{}")
+
+    def test_a_report_has_one_note_of_each_kind_and_window(self, storage: Storage) -> None:
+        told = EvidenceNote("ev-1", "told", 0, AT, '{"confirmed":3}')
+        soon = EvidenceNote("ev-1", "aftermath", 120, AT + timedelta(minutes=2), "{}")
+        later = replace(soon, window_s=600, at=AT + timedelta(minutes=10))
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.insert_evidence("ev-1", "production", "checkout", AT, "{}")
+            for note in (told, soon, later):
+                tx.insert_evidence_note(note)
+        for refused in (replace(soon, document='{"again":1}'), replace(told, evidence_id="ev-2")):
+            with pytest.raises(StorageError), storage.transaction() as tx:
+                tx.insert_evidence_note(refused)
+        with storage.read() as reader:
+            assert reader.evidence_notes("ev-1") == [told, soon, later]
+            assert reader.evidence_notes("ev-2") == []
+
+    def test_reports_are_found_by_time_across_flags_and_environments(
+        self, storage: Storage
+    ) -> None:
+        second = timedelta(seconds=1)
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.insert_environment(replace(PRODUCTION, key="staging"))
+            tx.insert_evidence("ev-3", "production", "checkout", AT - second, "{}")
+            tx.insert_evidence("ev-2", "production", "checkout", AT, "{}")
+            tx.insert_evidence("ev-1", "staging", "banner", AT + second, "{}")
+        with storage.read() as reader:
+            assert [evidence.id for evidence in reader.evidence_since(AT)] == ["ev-2", "ev-1"]
 
     def test_pruning_deletes_what_is_old_and_nothing_that_runs(self, storage: Storage) -> None:
         minute = int(AT.timestamp()) // 60

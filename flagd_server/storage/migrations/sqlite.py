@@ -188,6 +188,21 @@ def _slos(db: Database) -> None:
     db.execute(_SLOS)
 
 
+# A report never changes: what becomes known after it was written is a note on it.
+_EVIDENCE_NOTES = """CREATE TABLE evidence_notes (
+    evidence_id TEXT NOT NULL REFERENCES evidence (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    window_s INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    document TEXT NOT NULL,
+    UNIQUE (evidence_id, kind, window_s)
+)"""
+
+
+def _evidence_notes(db: Database) -> None:
+    db.execute(_EVIDENCE_NOTES)
+
+
 _BRAKES = """CREATE TABLE brakes (
     environment TEXT PRIMARY KEY REFERENCES environments (key) ON DELETE CASCADE,
     engaged_at TEXT NOT NULL,
@@ -226,7 +241,12 @@ def _guard_state(db: Database) -> None:
     db.execute("DELETE FROM guard_states")
 
 
-STEPS = {"0001_initial": _initial, "0002_slos": _slos, "0004_guard_state": _guard_state}
+STEPS = {
+    "0001_initial": _initial,
+    "0002_slos": _slos,
+    "0003_evidence_notes": _evidence_notes,
+    "0004_guard_state": _guard_state,
+}
 """Every step this server knows, oldest first. A database that records another one is newer."""
 
 MIGRATIONS = Migrations("flagd_server")
