@@ -8,6 +8,11 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def from_seconds(seconds: float) -> datetime:
+    """Return the aware UTC time so many seconds after the Unix epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def parse_time(text: str) -> datetime:
     """Return the aware UTC time that `format_time` wrote.
 

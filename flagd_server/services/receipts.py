@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import ceil
 
 # An instance without a stream still counts for this long after its last word: its stream may be
 # down while it polls, and saying that a kill reached everybody would be wrong.
@@ -23,18 +24,34 @@ MAX_INSTANCES = 20_000
 class Receipt:
     """How far a sequence has got.
 
+    The processes are those connected, or heard of within the last minute.
+
     Attributes:
-        processes: connected, or heard of within the last minute.
-        confirmed: how many of them have applied the sequence or a later one.
-        unconfirmed: the instances that have not, sorted.
-        last_confirmed_after_ms: from the start of the wait to the last confirmation, 0 where all
-            came before; None where there is none.
+        unconfirmed: the instances that have not applied the sequence or a later one, sorted.
+        confirmed_after_ms: when each of the others told that it has, from the start of the wait,
+            sorted; below 0 where it had told before.
     """
 
-    processes: int
-    confirmed: int
-    unconfirmed: tuple[str, ...]
-    last_confirmed_after_ms: float | None
+    unconfirmed: tuple[str, ...] = ()
+    confirmed_after_ms: tuple[float, ...] = ()
+
+    @property
+    def processes(self) -> int:
+        return len(self.unconfirmed) + len(self.confirmed_after_ms)
+
+    @property
+    def confirmed(self) -> int:
+        return len(self.confirmed_after_ms)
+
+    @property
+    def last_confirmed_after_ms(self) -> float | None:
+        """From the start of the wait; 0 where all came before, None where there is none."""
+        return max(0.0, self.confirmed_after_ms[-1]) if self.confirmed_after_ms else None
+
+    def reached_after_ms(self, percent: int) -> float | None:
+        """Return when so many of all processes had confirmed; None while fewer have."""
+        needed = ceil(self.processes * percent / 100)
+        return self.confirmed_after_ms[needed - 1] if 0 < needed <= self.confirmed else None
 
 
 class _Instance:
@@ -145,21 +162,14 @@ class Receipts:
     def _receipt(self, environment: str, sequence: int, started_at: float) -> Receipt:
         instances = self._environments.get(environment, {})
         unconfirmed = []
-        confirmed_at = []
+        confirmed_after_ms = []
         for name in self._known(environment):
             entry = instances.get(name)
             if entry is None or entry.sequence < sequence:
                 unconfirmed.append(name)
             else:
-                confirmed_at.append(entry.applied_at)
-        return Receipt(
-            processes=len(unconfirmed) + len(confirmed_at),
-            confirmed=len(confirmed_at),
-            unconfirmed=tuple(sorted(unconfirmed)),
-            last_confirmed_after_ms=(
-                max(0.0, (max(confirmed_at) - started_at) * 1000) if confirmed_at else None
-            ),
-        )
+                confirmed_after_ms.append((entry.applied_at - started_at) * 1000)
+        return Receipt(tuple(sorted(unconfirmed)), tuple(sorted(confirmed_after_ms)))
 
     def _known(self, environment: str) -> frozenset[str]:
         oldest = self._clock() - FORGET_AFTER_S

@@ -28,7 +28,7 @@ def receipts(connected, clock) -> Receipts:
 
 
 def test_nobody_there_is_told_at_once(receipts):
-    assert receipts.wait("production", 5, 30.0) == Receipt(0, 0, (), None)
+    assert receipts.wait("production", 5, 30.0) == Receipt()
 
 
 def test_names_the_processes_that_have_not_confirmed(receipts, connected):
@@ -36,7 +36,7 @@ def test_names_the_processes_that_have_not_confirmed(receipts, connected):
     receipts.applied("production", "i-1", 5)
     receipts.applied("production", "i-2", 4)
     receipts.applied("staging", "i-3", 9)
-    assert receipts.wait("production", 5, 0.0) == Receipt(3, 1, ("i-2", "i-3"), 0.0)
+    assert receipts.wait("production", 5, 0.0) == Receipt(("i-2", "i-3"), (0.0,))
 
 
 def test_a_later_sequence_confirms_as_well_and_an_older_report_takes_nothing_back(receipts):
@@ -72,6 +72,21 @@ def test_a_wait_ends_with_the_last_confirmation_and_says_how_long_it_took(
     assert results[0].last_confirmed_after_ms == pytest.approx(25.0)
 
 
+def test_tells_when_half_and_all_of_the_processes_had_confirmed(receipts, connected, clock):
+    connected["production"] = frozenset({"i-1", "i-2", "i-3"})
+    for name in ("i-3", "i-1"):
+        clock.now += 0.010
+        receipts.applied("production", name, 5)
+    clock.now += 0.010
+    receipt = receipts.wait("production", 5, 0.0)
+    assert receipt.reached_after_ms(50) == pytest.approx(-10.0)
+    assert receipt.reached_after_ms(100) is None
+    assert receipt.last_confirmed_after_ms == 0.0
+    receipts.applied("production", "i-2", 5)
+    assert receipts.wait("production", 5, 0.0).reached_after_ms(99) == pytest.approx(0.0)
+    assert Receipt().reached_after_ms(100) is None
+
+
 def test_close_releases_those_who_wait(receipts, connected):
     connected["production"] = frozenset({"i-1"})
     results = []
@@ -81,7 +96,7 @@ def test_close_releases_those_who_wait(receipts, connected):
     waiter.start()
     receipts.close()
     waiter.join(10.0)
-    assert results == [Receipt(1, 0, ("i-1",), None)]
+    assert results == [Receipt(unconfirmed=("i-1",))]
 
 
 def test_a_process_without_a_stream_counts_until_it_was_silent_for_a_minute(receipts, clock):
