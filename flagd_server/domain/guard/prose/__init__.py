@@ -1,0 +1,1 @@
+"""An evidence document → a page of plain text, for people who know no statistics."""

@@ -1,0 +1,224 @@
+"""What surrounds the figures: errors, versions, blind spots, the configuration, the aftermath."""
+
+from collections.abc import Iterator
+
+from flagd_server.domain.guard.prose.layout import heading, paragraph, table
+from flagd_server.domain.guard.prose.reading import Json, Reading
+from flagd_server.domain.guard.prose.words import (
+    amount,
+    clean,
+    day_and_time,
+    listed,
+    milliseconds,
+    percent,
+    small,
+    span,
+)
+from flagd_server.domain.times import parse_time
+
+_ERRORS_SHOWN, _VERSIONS_SHOWN = 4, 4
+_VERDICTS = {
+    "flag": "the flag is to blame, not a version",
+    "version": "a version is to blame, not the flag",
+    "both": "the flag and a version are to blame",
+    "flag on this version only": "the flag hurts on one version only",
+    "neither": "neither the flag nor a version is to blame",
+    "cannot tell yet": "it cannot be told yet whether a version is to blame",
+}
+_BLIND = {
+    "no control": "there is nobody to compare with",
+    "no summaries": "nobody reports",
+    "one arm silent": "one side is silent",
+    "too few events": "too few visitors yet",
+    "sample ratio": "visitors are not split as configured",
+}
+_STEPS = (
+    ("first_failure", "the first visitor failed"),
+    ("received", "the report that decided came in"),
+    ("decided", "the guard decided"),
+    ("committed", "the decision was on disk"),
+    ("sent", "it was sent to every process"),
+    ("last_confirmation", "the last process confirmed"),
+)
+
+
+def cost(reading: Reading) -> Iterator[str]:
+    """Yield how many requests the feature has cost."""
+    harm = reading.document.get("harm")
+    if not harm:
+        return
+    budget, excess = harm.get("budget"), harm["excess"]
+    yield from heading("What it cost")
+    text = f"About {amount(excess)} requests failed that would not have failed without the feature."
+    if excess < 0.5:
+        text = "Requests fail no more often with the feature than without it."
+    if budget is not None:
+        text += f" The feature may cost {budget:,} before it goes off in any case."
+    yield from paragraph(text)
+
+
+def errors(reading: Reading) -> Iterator[str]:
+    """Yield the kinds of errors that came with the feature, with where, and a sample."""
+    rows = reading.document.get("error_kinds", ())
+    if not rows:
+        return
+    having = reading.decision.get("treatment")
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row["variant"] != having:
+            counts[row["kind"]] = counts.get(row["kind"], 0) + row["count"]
+    own = [row for row in rows if row["variant"] == having] or rows
+    # What only the feature shows comes first.
+    own = sorted(own, key=lambda row: (counts.get(row["kind"], 0) > 0, -row["count"]))
+    yield from heading("The errors with the feature")
+    for row in own[:_ERRORS_SHOWN]:
+        elsewhere = counts.get(row["kind"], 0)
+        kind = clean(row["kind"]).removeprefix("error:")
+        where = f", at {clean(row['where'])}" if row["where"] else ""
+        yield from paragraph(
+            f"{kind}: {row['count']:,} times{where}; "
+            f"{'never' if not elsewhere else f'{elsewhere:,} times'} without the feature",
+            hanging="  ",
+        )
+        sample = clean(row["sample"])
+        if sample and sample not in (kind, row["kind"]):
+            yield from paragraph(f"“{sample}”"[:240], hanging="  ")
+    if len(own) > _ERRORS_SHOWN:
+        yield from paragraph(f"and {small(len(own) - _ERRORS_SHOWN)} more")
+
+
+def versions(reading: Reading) -> Iterator[str]:
+    """Yield the verdict on the versions of each service, and the figures behind it."""
+    verdicts = reading.document.get("versions", ())
+    if not verdicts:
+        return
+    yield from heading("Flag or version?")
+    for row in verdicts[:_VERSIONS_SHOWN]:
+        service = clean(row["service"]) or "the service"
+        verdict = _VERDICTS.get(row["verdict"], clean(row["verdict"]))
+        named = f" ({clean(row['version'])})" if row.get("version") else ""
+        yield from paragraph(f"{service}: {verdict}{named}. {_because(row)}", hanging="  ")
+
+
+def _because(row: Json) -> str:
+    reason = clean(row.get("reason", ""))
+    return (
+        f"{reason[:1].upper()}{reason[1:]}{'' if reason.endswith('.') else '.'}" if reason else ""
+    )
+
+
+def limits(reading: Reading) -> Iterator[str]:
+    """Yield what the guard could not see, and whom it did not believe."""
+    blind, aside = reading.document.get("blind", ()), reading.document.get("set_aside", ())
+    if blind:
+        yield from heading("What the guard cannot see")
+        for row in blind:
+            reason = _BLIND.get(row["reason"], clean(row["reason"]))
+            yield from paragraph(f"{reason}: {clean(row['detail'])}", hanging="  ")
+    if aside:
+        yield from heading("Reports that were not believed")
+        for row in aside:
+            yield from paragraph(
+                f"{row['who']} {clean(row['name'])}: {row['units']:,} failing visitors in "
+                f"{row['exposures']:,} requests is out of all proportion to what others report. "
+                "Somebody should look at it.",
+                hanging="  ",
+            )
+
+
+def configuration(reading: Reading) -> Iterator[str]:
+    """Yield which version of the configuration was judged, whose it is, and by what policy."""
+    document = reading.document
+    version, policy = document.get("configuration"), document.get("policy") or {}
+    yield from heading("Configuration")
+    if version:
+        yield from paragraph(
+            f"Version {version['version']}, made by {clean(version['actor'])} "
+            f"({clean(version['action'])}) on {day_and_time(version['at'])}."
+        )
+    elif "configuration_version" in document:
+        yield from paragraph(f"Version {document['configuration_version']}.")
+    if policy:
+        mode = {"enforce": "acts by itself", "observe": "only observes"}.get(
+            document.get("mode", "")
+        )
+        watched = policy.get("guards")
+        texts = [f"the guard {mode}"] if mode else []
+        if watched:
+            texts.append(f"it watches {listed(name.replace('_', ' ') for name in watched)}")
+        texts.append(f"it tolerates {percent(policy['margin'] - 1)} more failing visitors")
+        text = "; ".join(texts)
+        yield from paragraph(f"{text[:1].upper()}{text[1:]}.")
+
+
+def told(reading: Reading) -> Iterator[str]:
+    """Yield who has been told of the kill, and how long each step took."""
+    for note in reading.notes("told"):
+        document = note["document"]
+        yield from heading("Who was told")
+        processes, confirmed = document["processes"], document["confirmed"]
+        text = f"{confirmed:,} of {processes:,} processes confirmed that the feature is off"
+        reached = document["confirmed_after_ms"]
+        times = [
+            f"{name} after {milliseconds(reached[key])}"
+            for key, name in (("50", "half"), ("99", "99 in 100"), ("100", "all"))
+            if reached.get(key) is not None and not (key == "99" and processes < 100)
+        ]
+        yield from paragraph(f"{text}{': ' if times else ''}{listed(times)}.")
+        if document["unconfirmed"]:
+            names = listed(document["unconfirmed"])
+            yield from paragraph(f"Not confirmed yet at that time: {names}.")
+        yield from _steps(document["steps"])
+
+
+def _steps(steps: Json) -> Iterator[str]:
+    known = [(steps[key], text) for key, text in _STEPS if steps.get(key) is not None]
+    rows = []
+    decided = parse_time(steps["decided"])
+    for at, text in known:
+        after_s = (parse_time(at) - decided).total_seconds()
+        if at == steps["decided"] and text == dict(_STEPS)["decided"]:
+            when = "0"
+        elif after_s < 0:
+            when = f"{_length(-after_s)} before"
+        else:
+            when = f"{_length(after_s)} after"
+        rows.append((parse_time(at).strftime("%H:%M:%S.%f")[:-3], text, when))
+    yield from table(rows, left=2)
+
+
+def _length(seconds: float) -> str:
+    return milliseconds(1_000 * seconds) if seconds < 1 else span(seconds)
+
+
+def aftermath(reading: Reading) -> Iterator[str]:
+    """Yield whether the kill has helped, as far as is known."""
+    if reading.document.get("action") != "kill":
+        return
+    notes = reading.notes("aftermath")
+    yield from heading("Did it help?")
+    if not notes:
+        yield from paragraph("Not known yet: it is looked at 2 and 10 minutes after the kill.")
+    is_slow = str(reading.decision.get("stream", "")).startswith("slow:")
+    for note in notes:
+        document = note["document"]
+        before, after = document["before"], document["after"]
+        verb = "were slow" if is_slow else "failed"
+        figures = (
+            f"{percent(after['share'])} of the flag's {after['exposures']:,} requests {verb}; in "
+            f"the ten minutes before the kill it was {percent(before['share'])}"
+        )
+        expected = document.get("expected_share")
+        if expected is not None:
+            figures += f", and {percent(expected)} among those without the feature"
+        yield from paragraph(
+            f"After {span(note['window_s'])}: {_OUTCOMES[document['outcome']]} {figures}.",
+            hanging="  ",
+        )
+
+
+_OUTCOMES = {
+    "fell": "Yes.",
+    "did not fall": "No, the kill did not help: look elsewhere first.",
+    "cannot tell": "It cannot be told from this.",
+}

@@ -1,0 +1,110 @@
+"""The first lines of a page: what was done, when, and why in one sentence."""
+
+from collections.abc import Iterator
+
+from flagd_server.domain.guard.prose.layout import WIDTH, paragraph
+from flagd_server.domain.guard.prose.reading import Comparison, Reading
+from flagd_server.domain.guard.prose.words import amount, clean, day_and_time, span
+
+_TITLES = {
+    "kill": "{flag}: switched off by the guard",
+    "none": "{flag}: the guard would have switched it off",
+    "hold": "{flag}: harm was found, and its rollout waits",
+    "braked": "{flag}: harm was found, and a person has to decide",
+    "deferred": "{flag}: harm was found, and another flag went off first",
+}
+_WHAT_FOLLOWED = {
+    "kill": "The guard switched the feature off for everyone.",
+    "none": "It only observes this flag, so nothing was done.",
+    "hold": "The policy of this flag says to wait and not to switch off. It is still on.",
+    "braked": (
+        "It is still on: too many flags went off within a minute, so the guard has stopped acting "
+        "by itself. Please look now: the cause may be something that all these flags share."
+    ),
+    "deferred": (
+        "It is still on: another flag is served to the very same visitors and was changed later, "
+        "so that one was switched off first."
+    ),
+}
+
+
+def headline(reading: Reading) -> Iterator[str]:
+    """Yield the title, when it was, and why."""
+    document = reading.document
+    if reading.is_running:
+        yield from _running(reading)
+        return
+    action = document["action"]
+    yield from _title(_TITLES[action].format(flag=reading.name))
+    yield f"  {day_and_time(document['at'])}   report {document['id']}"
+    yield ""
+    yield from paragraph(f"{why(reading)} {_WHAT_FOLLOWED[action]}")
+
+
+def _title(text: str) -> Iterator[str]:
+    yield text
+    yield "=" * min(WIDTH, len(text))
+
+
+def _running(reading: Reading) -> Iterator[str]:
+    decision = reading.decision
+    blind = reading.document.get("blind", ())
+    if decision.get("kill") or decision.get("hold"):
+        state = "there are signs of harm"
+    elif blind:
+        state = "the guard cannot see enough"
+    else:
+        state = "no harm seen so far"
+    yield from _title(f"{reading.name}: {state}")
+    started, at = reading.document.get("life_started_at"), decision.get("t")
+    if started is not None and at is not None:
+        yield f"  The state now. Watched for {span(max(0.0, at - started))} so far."
+    yield ""
+    if decision.get("hold"):
+        yield from paragraph(
+            "A rollout should wait. What speaks against the flag is strong, but not beyond doubt; "
+            "the reason is below."
+        )
+    elif blind:
+        yield from paragraph(
+            "That nothing was found means little yet. See below what is missing; a staged rollout "
+            "waits for it."
+        )
+    else:
+        yield from paragraph(
+            "The guard compares visitors with the feature with visitors without it, all the time. "
+            "It switches the feature off by itself if that does harm."
+        )
+
+
+def why(reading: Reading) -> str:
+    """Return the reason of a decision in one sentence."""
+    comparison, harm = reading.comparison, reading.document.get("harm") or {}
+    if reading.guard == "harm_budget" and harm:
+        return (
+            f"The feature has cost about {amount(harm['excess'])} failed requests, and "
+            f"its limit is {harm['budget']:,}."
+        )
+    if reading.guard == "availability" or comparison is None:
+        return f"{_sentence(reading.decision.get('reason', 'No reason was kept'))}"
+    return _found(comparison)
+
+
+def _found(comparison: Comparison) -> str:
+    having, lacking = comparison.arms
+    with_it, without = comparison.units
+    if without == 0:
+        nobody = "none" if with_it else "no visitor"
+        return (
+            f"Visitors with “{having}” {comparison.what_happened}, "
+            f"and {nobody} with “{lacking}” did."
+        )
+    return (
+        f"Visitors with “{having}” {comparison.what_happened} far more often than visitors "
+        f"with “{lacking}”."
+    )
+
+
+def _sentence(text: str) -> str:
+    text = clean(text)
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
