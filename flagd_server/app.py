@@ -33,6 +33,8 @@ from flagd_server.clock import Clock, SystemClock
 from flagd_server.config import Settings
 from flagd_server.errors import ServerError
 from flagd_server.hub.local import LocalHub
+from flagd_server.services.aftermath import AftermathWatch
+from flagd_server.services.announcements import Announcements
 from flagd_server.services.audit import Audit
 from flagd_server.services.brakes import Brakes
 from flagd_server.services.configurations import Configurations
@@ -127,7 +129,8 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
         hub = LocalHub(newest_set, heartbeat_s=settings.heartbeat_s)
         undo.callback(hub.close)
         receipts = Receipts(hub.connected)
-        publisher = Publisher(snapshots, hub, clock)
+        announcements = Announcements(hub, clock)
+        publisher = Publisher(snapshots, announcements, clock)
         kills = Kills(storage, publisher)
         build = Build(flagd_server.__version__, settings.git_sha)
         metrics = Metrics(
@@ -137,11 +140,15 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             flag_counts=Overview(storage).flag_counts,
             watch_states=lambda: guarding.states(clock.now().timestamp()),
         )
+        aftermath = AftermathWatch(storage, receipts, announcements, clock)
 
-        def on_decision(environment: str, _flag: str, mode: str, _evidence: str) -> None:
+        def on_decision(environment: str, _flag: str, mode: str, evidence: str) -> None:
             metrics.count_decision(environment, mode)
+            aftermath.notice(environment, evidence)
 
         guarding = Guarding(storage, kills, on_decision)
+        aftermath.start()
+        undo.callback(aftermath.close)
         tokens = Tokens(storage, clock, hub.disconnect_token)
         tokens.watch()
         undo.callback(tokens.close)

@@ -99,6 +99,8 @@ class _Demo:
                 self.figures, kill, PaymentGatewayError.__name__, list(cluster.shops)
             )
             timeline.say(*closing.in_words(self.figures))
+            if kill is not None:
+                timeline.say(*closing.report_in_short(kill))
             if not options.once:
                 timeline.say(*closing.by_hand(cluster, admin.flag_url, kill))
                 story.look_around()

@@ -80,6 +80,13 @@ class AdminApi:
         """Return the report behind a kill."""
         return self._request("GET", f"{self.flag_url}/evidence/{evidence_id}")
 
+    def evidence_page(self, evidence_id: str) -> str:
+        """Return the same report as a page for people."""
+        path = f"{self.flag_url}/evidence/{evidence_id}"
+        answer = self._session.get(path, params={"format": "text"}, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+        return answer.text
+
     def _request(
         self,
         method: str,

@@ -38,6 +38,19 @@ def _figures(figures: Figures) -> Iterator[tuple[str, str]]:
     )
 
 
+def report_in_short(kill: Kill) -> Iterator[str]:
+    """Yield the beginning of the guard's report: what was done, why, and what was seen."""
+    for part in kill.page.split("\n\n")[:_PARTS_OF_REPORT]:
+        yield from (f"  │ {line}".rstrip() for line in part.splitlines())
+        yield "  │"
+    yield "  │ …"
+    yield ""
+
+
+# The title, the reason, what was seen and the table of the two sides.
+_PARTS_OF_REPORT = 4
+
+
 def by_hand(cluster: Cluster, flag_url: str, kill: Kill | None) -> Iterator[str]:
     """Yield commands to paste into another terminal, in this order."""
     json_body = "-H 'Content-Type: application/json' -d"
@@ -48,10 +61,10 @@ def by_hand(cluster: Cluster, flag_url: str, kill: Kill | None) -> Iterator[str]
     yield f"  AUTH='Authorization: Bearer {cluster.admin_token}'"
     yield ""
     if kill is not None and kill.evidence:
-        yield "  # the guard's report: what it saw and how that was weighed"
-        yield f'  curl -sS "$FLAG/evidence/{kill.evidence["id"]}" -H "$AUTH"'
+        yield "  # the guard's report as a page for people; without ?format=text it is JSON"
+        yield f'  curl -sS "$FLAG/evidence/{kill.evidence["id"]}?format=text" -H "$AUTH"'
     yield "  # how the comparison stands now, and the reports on earlier ones"
-    yield '  curl -sS "$FLAG/evidence" -H "$AUTH"'
+    yield '  curl -sS "$FLAG/evidence?format=text" -H "$AUTH"'
     yield "  # every version of the configuration, who made it and why"
     yield '  curl -sS "$FLAG/history" -H "$AUTH"'
     if kill is None:

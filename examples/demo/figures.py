@@ -18,7 +18,8 @@ class Kill:
 
     Attributes:
         at: Unix time of the decision.
-        evidence: the guard's report; empty where it was not the guard.
+        evidence: the guard's report; empty where it was not the guard. `page` is the same for
+            people.
         applied_at: process → Unix time at which it had the flag off; absent where it has not.
         receipt: how many processes there are and how many have confirmed, says the server.
     """
@@ -30,6 +31,7 @@ class Kill:
     evidence: Mapping[str, Any]
     applied_at: Mapping[str, float]
     receipt: Mapping[str, Any]
+    page: str = ""
 
     @property
     def delays_ms(self) -> dict[str, float]:

@@ -162,6 +162,7 @@ class Story:
             evidence=self.admin.evidence(evidence) if evidence else {},
             applied_at=applied_at,
             receipt=receipt,
+            page=self.admin.evidence_page(evidence) if evidence else "",
         )
 
     def _after(self, seconds: float) -> None:

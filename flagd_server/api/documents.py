@@ -125,6 +125,11 @@ def token(record: Token) -> Json:
     }
 
 
+def evidence_report(record: EvidenceReport) -> Json:
+    """Return the whole report, with what has become known since it was written."""
+    return {**record.document, "notes": list(record.notes)}
+
+
 def evidence_summary(record: EvidenceReport) -> Json:
     """Return what a list shows of a report; the tosses and paths are in the report itself."""
     return {

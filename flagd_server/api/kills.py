@@ -1,6 +1,6 @@
 """Off is easy, on has ceremony: kill needs one idempotent POST, restore has to name the kill."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, url_for
 
 from flagd_server.api.auth import KILL, WRITE, caller, requires
 from flagd_server.api.configurations import with_version
@@ -34,10 +34,18 @@ def kill(flag: str, environment: str) -> Json:
         "kill": killed.kill.to_document(),
         "version": killed.version,
         "sequence": killed.sequence,
+        "report": _report_path(flag, environment, killed.kill.evidence),
     }
     if query.wait_s is not None:
         answer["receipt"] = _receipt(environment, killed.sequence, query.wait_s)
     return answer
+
+
+def _report_path(flag: str, environment: str, evidence: str | None) -> str | None:
+    """Return where the guard's report on a kill is read; None where the guard did not kill."""
+    if evidence is None:
+        return None
+    return url_for("evidence.get_evidence", flag=flag, environment=environment, evidence=evidence)
 
 
 def _receipt(environment: str, sequence: int, wait_s: float) -> Json:

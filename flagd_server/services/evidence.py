@@ -1,25 +1,33 @@
-"""Reads the guard's evidence reports, which never change once written."""
+"""Reads the guard's evidence reports, which never change once written, with the notes on them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from flagd_server.domain.times import format_time
 from flagd_server.errors import NotFoundError
 from flagd_server.services.lookups import require_configuration
 from flagd_server.storage.base import Storage
-from flagd_server.storage.records import Evidence
+from flagd_server.storage.records import Evidence, EvidenceNote
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceReport:
-    """A report as it was written; `document` is the guard's own."""
+    """A report as it was written.
+
+    Attributes:
+        document: the guard's own.
+        notes: what became known since, as documents with their kind, window and time.
+    """
 
     id: str
     environment: str
     flag: str
     at: datetime
     document: dict[str, Any]
+    notes: tuple[dict[str, Any], ...] = ()
 
 
 class EvidenceReports:
@@ -29,7 +37,7 @@ class EvidenceReports:
         self._storage = storage
 
     def list(self, environment: str, flag: str) -> list[EvidenceReport]:
-        """Return them all, newest first.
+        """Return them all, newest first, without their notes.
 
         Raises:
             NotFoundError: there is no such environment or flag.
@@ -39,7 +47,7 @@ class EvidenceReports:
             return [_report(evidence) for evidence in reader.list_evidence(environment, flag)]
 
     def get(self, environment: str, flag: str, evidence_id: str) -> EvidenceReport:
-        """Return one of them.
+        """Return one of them, with its notes.
 
         Raises:
             NotFoundError: there is no such environment or flag, or no such report on it.
@@ -47,16 +55,26 @@ class EvidenceReports:
         with self._storage.read() as reader:
             require_configuration(reader, environment, flag)
             evidence = reader.evidence(evidence_id)
+            notes = reader.evidence_notes(evidence_id)
         if evidence is None or (evidence.environment, evidence.flag) != (environment, flag):
             raise NotFoundError("evidence report", evidence_id)
-        return _report(evidence)
+        return _report(evidence, notes)
 
 
-def _report(evidence: Evidence) -> EvidenceReport:
+def _report(evidence: Evidence, notes: Sequence[EvidenceNote] = ()) -> EvidenceReport:
     return EvidenceReport(
         id=evidence.id,
         environment=evidence.environment,
         flag=evidence.flag,
         at=evidence.at,
         document=json.loads(evidence.document),
+        notes=tuple(
+            {
+                "kind": note.kind,
+                "window_s": note.window_s,
+                "at": format_time(note.at),
+                "document": json.loads(note.document),
+            }
+            for note in notes
+        ),
     )

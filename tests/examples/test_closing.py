@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo.closing import by_hand, in_words
+from examples.demo.closing import by_hand, in_words, report_in_short
 from examples.demo.figures import Figures, Kill
 from examples.demo.processes import Cluster
 
@@ -50,8 +50,17 @@ def test_after_a_kill_one_can_read_the_report_restore_and_mend(cluster: Cluster)
 
     assert [f"FLAG={FLAG_URL}"] in commands(lines)
     assert ["AUTH=Authorization: Bearer fr_admin_secret"] in commands(lines)
-    assert any("$FLAG/evidence/ev-1" in words for words in commands(lines))
+    assert any("$FLAG/evidence/ev-1?format=text" in words for words in commands(lines))
     assert bodies(lines) == [{"kill": "kill-1", "reason": "to see what happens"}, {"share": 0}]
+
+
+def test_the_report_is_shown_as_far_as_its_table(cluster: Cluster) -> None:
+    page = "title\n=====\n\n  why\n\nSEEN\n  eleven\n\n   on  off\n\nSURE\n"
+    text = "\n".join(report_in_short(replace(KILL, page=page)))
+
+    assert "title" in text
+    assert "on  off" in text
+    assert "SURE" not in text
 
 
 def test_a_flag_that_was_not_killed_can_be(cluster: Cluster) -> None:

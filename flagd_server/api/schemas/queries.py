@@ -1,7 +1,7 @@
 """Query strings: every parameter is declared, and arrives as text."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -51,6 +51,10 @@ class AuditQuery(PageQuery):
 class FlagsQuery(Query):
     tag: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     archived: Annotated[bool, BeforeValidator(_boolean)] | None = None
+
+
+class EvidenceQuery(Query):
+    format: Literal["json", "text"] | None = None
 
 
 class KillQuery(Query):

@@ -203,38 +203,3 @@ class TestTelemetry:
         summary["cells"][0] |= {"units": units, "exposures": 50_000, "errors": 40_000}
         assert 700_000 < len(json.dumps(summary)) < 1 << 20
         assert sdk.post(TELEMETRY, summary).json["accepted"] == 1
-
-
-class TestEvidence:
-    def test_shows_the_life_that_runs(
-        self, sdk: Api, admin: Api, checkout: str, summary: dict[str, Any]
-    ) -> None:
-        sdk.post(TELEMETRY, summary)
-        evidence = admin.get(f"{PRODUCTION}/evidence").json
-        assert evidence["reports"] == []
-        assert evidence["running"]["configuration_version"] == 2
-        assert evidence["running"]["comparisons"][0]["treatment"]["exposures"] == 95
-
-    def test_a_kill_by_the_guard_is_explained(
-        self, sdk: Api, admin: Api, checkout: str, summary: dict[str, Any]
-    ) -> None:
-        on = summary["cells"][0]
-        hashes = [f"{number:016x}" for number in range(1, 41)]
-        on |= {"exposures": 250, "errors": 40, "latency": {}, "units": {"error:KeyError": hashes}}
-        off = {**on, "variant": "off", "exposures": 750, "errors": 0, "units": {}}
-        summary["cells"] = [on, off]
-        assert sdk.post(TELEMETRY, summary).json["accepted"] == 2
-        kill = admin.get(PRODUCTION).json["kill"]
-        assert kill["source"] == "guard"
-        listed = admin.get(f"{PRODUCTION}/evidence").json
-        assert listed["running"] is None
-        assert [report["id"] for report in listed["reports"]] == [kill["evidence"]]
-        assert listed["reports"][0]["decision"]["kill"] is True
-        report = admin.get(f"{PRODUCTION}/evidence/{kill['evidence']}").json
-        assert report["kill"] == kill
-        assert report["comparisons"][0]["treatment"]["failing_units"] == 40
-        counted = 'flagd_guard_decisions_total{environment="production",mode="enforce"} 1.0'
-        assert counted in admin.get("/metrics").text.splitlines()
-
-    def test_a_report_belongs_to_its_flag(self, admin: Api, checkout: str) -> None:
-        assert admin.get(f"{PRODUCTION}/evidence/ev-0").status_code == 404

@@ -5,9 +5,9 @@ from math import floor, log10
 
 from flagd_server.domain.guard.prose.words import amount
 
-_COLUMNS, _ROWS = 56, 8
+_COLUMNS, _ROWS = 54, 8
 _LABEL = 12
-_POINT, _LINE, _BASE = "●", "─", "·"
+_BLOCKS, _LINE = " ▁▂▃▄▅▆▇█", "─"
 _LEAST = 1e-3
 
 
@@ -19,17 +19,18 @@ def chart(path: Sequence[float], threshold: float) -> Iterator[str]:
     """
     values = [log10(max(value, _LEAST)) for value in _thinned(path)]
     needed = log10(threshold)
-    low, high = min(0.0, *values), max(needed, *values)
-    step = (high - low) / (_ROWS - 1) or 1.0
-
-    def row_of(value: float) -> int:
-        return round((value - low) / step)
-
-    labels = {row_of(0.0): "1", row_of(needed): f"{amount(threshold)} ▸"}
+    low, high = min(-0.5, *values), max(needed + 0.5, *values)
+    step = (high - low) / _ROWS
+    rows = {floor((0.0 - low) / step): "1", floor((needed - low) / step): amount(threshold)}
+    threshold_row = floor((needed - low) / step)
     for row in range(_ROWS - 1, -1, -1):
-        fill = _LINE if row == row_of(needed) else _BASE if row == row_of(0.0) else " "
-        drawn = "".join(_POINT if row_of(value) == row else fill for value in values)
-        yield f"  {labels.get(row, ''):>{_LABEL}} {drawn}".rstrip()
+        drawn = ""
+        for value in values:
+            eighths = round(8 * ((value - low) / step - row))
+            block = _BLOCKS[min(8, max(0, eighths))]
+            drawn += _LINE if row == threshold_row and block == " " else block
+        tail = f"{_LINE * (_COLUMNS - len(values))} acts" if row == threshold_row else ""
+        yield f"  {rows.get(row, ''):>{_LABEL}} {drawn}{tail}".rstrip()
 
 
 def _thinned(path: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from flagd_server.domain.guard.prose.layout import heading, paragraph, table
+from flagd_server.domain.guard.prose.layout import WIDTH, heading, paragraph, table
 from flagd_server.domain.guard.prose.reading import Json, Reading
 from flagd_server.domain.guard.prose.words import (
     amount,
@@ -17,6 +17,7 @@ from flagd_server.domain.guard.prose.words import (
 from flagd_server.domain.times import parse_time
 
 _ERRORS_SHOWN, _VERSIONS_SHOWN = 4, 4
+_SAMPLE_SHOWN = 70
 _VERDICTS = {
     "flag": "the flag is to blame, not a version",
     "version": "a version is to blame, not the flag",
@@ -72,17 +73,15 @@ def errors(reading: Reading) -> Iterator[str]:
     own = sorted(own, key=lambda row: (counts.get(row["kind"], 0) > 0, -row["count"]))
     yield from heading("The errors with the feature")
     for row in own[:_ERRORS_SHOWN]:
-        elsewhere = counts.get(row["kind"], 0)
         kind = clean(row["kind"]).removeprefix("error:")
-        where = f", at {clean(row['where'])}" if row["where"] else ""
-        yield from paragraph(
-            f"{kind}: {row['count']:,} times{where}; "
-            f"{'never' if not elsewhere else f'{elsewhere:,} times'} without the feature",
-            hanging="  ",
-        )
-        sample = clean(row["sample"])
+        elsewhere = counts.get(row["kind"], 0)
+        without = f"{elsewhere:,} times" if elsewhere else "never"
+        yield from paragraph(f"{kind}: {row['count']:,} times, {without} without the feature")
+        sample = clean(row["sample"]).removeprefix(f"{kind}: ")[:_SAMPLE_SHOWN]
         if sample and sample not in (kind, row["kind"]):
-            yield from paragraph(f"“{sample}”"[:240], hanging="  ")
+            yield f"    “{sample}”"
+        if row["where"]:
+            yield f"    at {clean(row['where'])}"[:WIDTH]
     if len(own) > _ERRORS_SHOWN:
         yield from paragraph(f"and {small(len(own) - _ERRORS_SHOWN)} more")
 
@@ -133,8 +132,8 @@ def configuration(reading: Reading) -> Iterator[str]:
     yield from heading("Configuration")
     if version:
         yield from paragraph(
-            f"Version {version['version']}, made by {clean(version['actor'])} "
-            f"({clean(version['action'])}) on {day_and_time(version['at'])}."
+            f"Version {version['version']}, by “{clean(version['actor'])}” "
+            f"({clean(version['action'])}), {day_and_time(version['at'])}."
         )
     elif "configuration_version" in document:
         yield from paragraph(f"Version {document['configuration_version']}.")
@@ -146,7 +145,7 @@ def configuration(reading: Reading) -> Iterator[str]:
         texts = [f"the guard {mode}"] if mode else []
         if watched:
             texts.append(f"it watches {listed(name.replace('_', ' ') for name in watched)}")
-        texts.append(f"it tolerates {percent(policy['margin'] - 1)} more failing visitors")
+        texts.append(f"it tolerates {100 * (policy['margin'] - 1):.3g} % more failing visitors")
         text = "; ".join(texts)
         yield from paragraph(f"{text[:1].upper()}{text[1:]}.")
 

@@ -23,6 +23,7 @@ from flagd_server.domain.guard.prose.words import (
 
 _STREAMS_SHOWN, _OTHERS_SHOWN = 4, 4
 _KINDS_SHOWN = 4
+_NAME_SHOWN = 38
 _TOSSES_SHOWN = 120
 _TOSSES_A_GROUP, _GROUPS_A_LINE = 10, 6
 # Fewer events than these have no path worth drawing.
@@ -69,27 +70,31 @@ def _in_a_sentence(comparison: Comparison) -> str:
     if total == 0:
         return f"No visitor has {comparison.what_happened.replace('ran', 'run')} yet.{slow}"
     expected = fraction(comparison.row["expected_share"])
-    found = f"{with_it:,} of the {total:,} visitors who {comparison.what_happened}"
     if total == 1:
-        found = f"The one visitor who {comparison.what_happened}"
-        return f"{found} {'had' if with_it else 'did not have'} “{having}”.{slow}"
+        had = "had" if with_it else "did not have"
+        return f"The one visitor who {comparison.what_happened} {had} “{having}”.{slow}"
+    part = f"All {total:,}" if without == 0 else f"{with_it:,} of the {total:,}"
+    found = f"{part} visitors who {comparison.what_happened}"
     chance = comparison.row["chance"]
     if chance > 0.05:
         luck = "That is what chance does."
     else:
         luck = f"The odds of so many by chance: {odds(chance)}."
-    return f"{found} had “{having}”. If it did no harm, it would be about {expected}. {luck}{slow}"
+    return (
+        f"{found} had “{having}”. If the feature did no harm, about {expected} of them would have "
+        f"had it. {luck}{slow}"
+    )
 
 
 def _since(reading: Reading, comparison: Comparison) -> Iterator[str]:
     started, opened = reading.document.get("life_started_at"), comparison.opened_at
-    t = reading.decision.get("t")
     if started is None:
         return
-    text = f"Requests since {clock(started, near=t)}"
-    if opened is not None:
-        text += f", visitors since {clock(opened, near=t)}"
-    yield from paragraph(f"{text} (UTC); a visitor is counted once.")
+    t = reading.decision.get("t")
+    since = f"Counted since {clock(started, near=t)} UTC"
+    if opened is not None and not comparison.row["stream"].endswith(", life"):
+        since += f", visitors since {clock(opened, near=t)}"
+    yield from paragraph(f"{since}; a visitor is counted once.")
 
 
 def how_sure(reading: Reading) -> Iterator[str]:
@@ -124,7 +129,10 @@ def _error_budget(reading: Reading) -> str:
     alpha = (reading.document.get("policy") or {}).get("alpha")
     if not alpha:
         return ""
-    return f"Of {amount(1 / alpha)} harmless features it would switch off about one, at the most."
+    return (
+        f"Of {amount(1 / alpha)} harmless features, each watched for a week, at most about one "
+        "gets there."
+    )
 
 
 def _effect(comparison: Comparison) -> str:
@@ -157,9 +165,7 @@ def _path(reading: Reading, row: Json) -> Iterator[str]:
     yield from chart([point["e_value"] for point in path], row["threshold"])
     t = reading.decision.get("t")
     first, last = (clock(point["t"], near=t) for point in (path[0], path[-1]))
-    yield from paragraph(
-        f"The score, event by event, from {first} to {last}; ▸ marks its threshold."
-    )
+    yield from paragraph(f"The score, event by event, from {first} to {last}.")
 
 
 def events(reading: Reading) -> Iterator[str]:
@@ -169,7 +175,8 @@ def events(reading: Reading) -> Iterator[str]:
         return
     having, lacking = comparison.arms
     what = "slowed" if comparison.is_slow else "failed"
-    yield from heading(f"The visitors as they {what}: T had “{having}”, C had “{lacking}”".upper())
+    yield from heading(f"The visitors as they {what}")
+    yield from paragraph(f"T had “{having}”, C had “{lacking}”.")
     of_kind: dict[str, list[Json]] = {}
     for toss in comparison.row["tosses"]:
         of_kind.setdefault(toss["kind"], []).append(toss)
@@ -204,17 +211,31 @@ def _scores(comparison: Comparison) -> Iterator[str]:
     )
     if not streams:
         return
-    yield from paragraph("Scores are also kept of:")
+    yield ""
     yield from table(
         [
-            (
-                f"  {stream_in_words(row['name'])[:44]}",
-                f"{row['treatment_units']:,} T, {row['control_units']:,} C",
-                f"score {amount(row['e_value'])} of {amount(row['threshold'])}",
-            )
-            for row in streams[:_STREAMS_SHOWN]
+            ("other scores", "T", "C", "score", "acts at"),
+            *(
+                (
+                    _short_name(row["name"]),
+                    f"{row['treatment_units']:,}",
+                    f"{row['control_units']:,}",
+                    amount(row["e_value"]),
+                    amount(row["threshold"]),
+                )
+                for row in streams[:_STREAMS_SHOWN]
+            ),
         ]
     )
+
+
+def _short_name(stream: str) -> str:
+    name = stream_in_words(stream)
+    if len(name) > _NAME_SHOWN:
+        what, _, since = name.partition(" (")[0].rpartition(", ")
+        room = _NAME_SHOWN - len(since) - 2
+        name = f"{what if len(what) <= room else f'{what[: room - 1]}…'}, {since}"
+    return name
 
 
 def also_compared(reading: Reading) -> Iterator[str]:
@@ -225,9 +246,10 @@ def also_compared(reading: Reading) -> Iterator[str]:
     for other in reading.others[:_OTHERS_SHOWN]:
         having, lacking = other.arms
         with_it, without = other.units
+        found = f"{with_it:,} visitors with “{having}”, {without:,} with “{lacking}”"
         yield from paragraph(
-            f"{stream_in_words(other.row['stream'])}: {with_it:,} visitors with “{having}”, "
-            f"{without:,} with “{lacking}”; score {amount(other.row['e_value'])}, "
-            f"the guard acts at {amount(other.row['threshold'])}",
+            f"{stream_in_words(other.row['stream'])}: {found if with_it + without else 'nobody'}; "
+            f"score {amount(other.row['e_value'])}, the guard acts at "
+            f"{amount(other.row['threshold'])}",
             hanging="  ",
         )

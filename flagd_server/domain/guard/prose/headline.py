@@ -7,11 +7,11 @@ from flagd_server.domain.guard.prose.reading import Comparison, Reading
 from flagd_server.domain.guard.prose.words import amount, clean, day_and_time, span
 
 _TITLES = {
-    "kill": "{flag}: switched off by the guard",
-    "none": "{flag}: the guard would have switched it off",
-    "hold": "{flag}: harm was found, and its rollout waits",
-    "braked": "{flag}: harm was found, and a person has to decide",
-    "deferred": "{flag}: harm was found, and another flag went off first",
+    "kill": "switched off by the guard",
+    "none": "the guard would have switched it off",
+    "hold": "harm was found, and its rollout waits",
+    "braked": "harm was found, and a person has to decide",
+    "deferred": "harm was found, and another flag went off first",
 }
 _WHAT_FOLLOWED = {
     "kill": "The guard switched the feature off for everyone.",
@@ -35,10 +35,10 @@ def headline(reading: Reading) -> Iterator[str]:
         yield from _running(reading)
         return
     action = document["action"]
-    yield from _title(_TITLES[action].format(flag=reading.name))
+    yield from _title(f"{reading.name}: {_TITLES.get(action, 'the guard decided')}")
     yield f"  {day_and_time(document['at'])}   report {document['id']}"
     yield ""
-    yield from paragraph(f"{why(reading)} {_WHAT_FOLLOWED[action]}")
+    yield from paragraph(f"{why(reading)} {_WHAT_FOLLOWED.get(action, '')}".rstrip())
 
 
 def _title(text: str) -> Iterator[str]:
@@ -49,8 +49,12 @@ def _title(text: str) -> Iterator[str]:
 def _running(reading: Reading) -> Iterator[str]:
     decision = reading.decision
     blind = reading.document.get("blind", ())
-    if decision.get("kill") or decision.get("hold"):
+    is_held = decision.get("kill") or decision.get("hold")
+    guilty = [row for row in reading.document.get("versions", ()) if row["verdict"] == "version"]
+    if is_held:
         state = "there are signs of harm"
+    elif guilty:
+        state = "a version is at fault, not the flag"
     elif blind:
         state = "the guard cannot see enough"
     else:
@@ -60,10 +64,17 @@ def _running(reading: Reading) -> Iterator[str]:
     if started is not None and at is not None:
         yield f"  The state now. Watched for {span(max(0.0, at - started))} so far."
     yield ""
-    if decision.get("hold"):
+    if is_held:
         yield from paragraph(
             "A rollout should wait. What speaks against the flag is strong, but not beyond doubt; "
             "the reason is below."
+        )
+    elif guilty:
+        service, version = (clean(guilty[0].get(name) or "?") for name in ("service", "version"))
+        yield from paragraph(
+            f"Version {version} of {service} fails more often than the one before, with the "
+            "feature and without it. Switching the feature off would not help; going back to the "
+            "other version would."
         )
     elif blind:
         yield from paragraph(

@@ -1,6 +1,6 @@
 """The page: its parts in the order in which a reader asks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flagd_server.domain.guard.prose import circumstances, figures
 from flagd_server.domain.guard.prose.headline import headline
@@ -48,7 +48,7 @@ def page_without_guard(environment: str, flag: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def earlier_reports(reports: list[Json]) -> str:
+def earlier_reports(reports: Sequence[Json]) -> str:
     """Return the list of reports that stands below the present state; empty without any."""
 
     def lines() -> Iterator[str]:

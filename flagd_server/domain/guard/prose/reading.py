@@ -11,7 +11,7 @@ Json = Mapping[str, Any]
 
 _ERROR = "error:"
 _SLOW = re.compile(r"slow:p(\d+)")
-_EPOCH = re.compile(r"epoch \d+ \((.*)\)")
+_EPOCH = re.compile(r"epoch (\d+) \((.*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def stream_in_words(name: str) -> str:
         what = "all errors"
     announced = _EPOCH.fullmatch(epoch)
     if announced is not None:
-        since = f"since a change ({announced[1]})"
+        since = f"since change {announced[1]} ({announced[2]})"
     else:
         since = "from the start" if epoch == "life" else f"since {epoch}"
     return clean(

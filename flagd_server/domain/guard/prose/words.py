@@ -7,7 +7,7 @@ from flagd_server.domain.times import from_seconds, parse_time
 
 _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _LARGE = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
-_HUGE = 1e15
+_HUGE, _HUGE_SPOKEN = 1e15, "1,000 trillion"
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3_600.0, 86_400.0
 
 
@@ -26,7 +26,7 @@ def listed(names: Iterable[str]) -> str:
 def amount(value: float) -> str:
     """Return a number to two digits or so: "1.7", "320", "41,000", "3.2 million"."""
     if value >= _HUGE:
-        return "over a thousand trillion"
+        return f"over {_HUGE_SPOKEN}"
     for size, name in _LARGE:
         if value >= size:
             return f"{_digits(value / size)} {name}"
@@ -34,10 +34,8 @@ def amount(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    if value >= 1_000:
-        return f"{float(f'{value:.2g}'):,.0f}"
     if value >= 9.95:
-        return f"{value:.0f}"
+        return f"{float(f'{value:.2g}'):,.0f}"
     return f"{value:.1f}".removesuffix(".0")
 
 
@@ -73,7 +71,7 @@ def fraction(share: float) -> str:
 def odds(chance: float) -> str:
     """Return how unlikely something is: "one in four million"."""
     if chance <= 0.0 or 1 / chance >= _HUGE:
-        return "less than one in a thousand trillion"
+        return f"less than one in {_HUGE_SPOKEN}"
     against = 1 / chance
     if against < 2.0:
         return "better than even"
