@@ -78,7 +78,7 @@ def test_a_report_is_a_page_for_people_as_well(
     by_header = admin.get(report, headers={"Accept": "text/plain"})
     assert by_query.data == by_header.data
     assert by_query.text.startswith("new-checkout in production: switched off by the guard")
-    assert "40 of the 40 visitors who ran into KeyError had “on”" in by_query.text
+    assert "All 40 visitors with a failed request had “on”" in by_query.text
     now = admin.get(path, headers={"Accept": "text/plain"}).text
     assert now.startswith("new-checkout in production: not watched now")
     assert killed["kill"]["evidence"] in now
@@ -111,7 +111,10 @@ def test_what_became_known_later_stands_beside_the_report(
         ("aftermath", fell)
     ]
     assert later == {name: value for name, value in report.items() if name != "notes"}
-    assert "After 2 minutes: Yes." in admin.get(f"{path}?format=text").text
+    assert (
+        "Yes. In the 2 minutes after the kill 0% of the flag's"
+        in admin.get(f"{path}?format=text").text
+    )
 
 
 def test_a_report_belongs_to_its_flag(admin: Api, checkout: str) -> None:

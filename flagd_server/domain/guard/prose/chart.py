@@ -5,7 +5,7 @@ from math import floor, log10
 
 from flagd_server.domain.guard.prose.words import amount
 
-_COLUMNS, _ROWS = 54, 8
+_COLUMNS, _ROWS = 54, 7
 _LABEL = 12
 _BLOCKS, _LINE = " ▁▂▃▄▅▆▇█", "─"
 _LEAST = 1e-3

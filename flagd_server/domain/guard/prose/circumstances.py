@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from flagd_server.domain.guard.aftermath import slow_quantile
 from flagd_server.domain.guard.prose.layout import WIDTH, heading, paragraph, table
 from flagd_server.domain.guard.prose.reading import Json, Reading
 from flagd_server.domain.guard.prose.words import (
     amount,
     clean,
+    counted,
     day_and_time,
     listed,
     milliseconds,
@@ -16,13 +18,13 @@ from flagd_server.domain.guard.prose.words import (
 )
 from flagd_server.domain.times import parse_time
 
-_ERRORS_SHOWN, _VERSIONS_SHOWN = 4, 4
+_ERRORS_SHOWN, _VERSIONS_SHOWN = 3, 4
 _SAMPLE_SHOWN = 70
 _VERDICTS = {
     "flag": "the flag is to blame, not a version",
-    "version": "a version is to blame, not the flag",
-    "both": "the flag and a version are to blame",
-    "flag on this version only": "the flag hurts on one version only",
+    "version": "version {version} is to blame, not the flag",
+    "both": "the flag and version {version} are to blame",
+    "flag on this version only": "the flag hurts on version {version} only",
     "neither": "neither the flag nor a version is to blame",
     "cannot tell yet": "it cannot be told yet whether a version is to blame",
 }
@@ -46,7 +48,7 @@ _STEPS = (
 def cost(reading: Reading) -> Iterator[str]:
     """Yield how many requests the feature has cost."""
     harm = reading.document.get("harm")
-    if not harm:
+    if not harm or reading.comparison is None:
         return
     budget, excess = harm.get("budget"), harm["excess"]
     yield from heading("What it cost")
@@ -75,10 +77,12 @@ def errors(reading: Reading) -> Iterator[str]:
     for row in own[:_ERRORS_SHOWN]:
         kind = clean(row["kind"]).removeprefix("error:")
         elsewhere = counts.get(row["kind"], 0)
-        without = f"{elsewhere:,} times" if elsewhere else "never"
-        yield from paragraph(f"{kind}: {row['count']:,} times, {without} without the feature")
+        without = counted(elsewhere, "time") if elsewhere else "never"
+        yield from paragraph(
+            f"{kind}: {counted(row['count'], 'time')}, {without} without the feature"
+        )
         sample = clean(row["sample"]).removeprefix(f"{kind}: ")[:_SAMPLE_SHOWN]
-        if sample and sample not in (kind, row["kind"]):
+        if sample and sample not in (kind, f"status {kind}"):
             yield f"    “{sample}”"
         if row["where"]:
             yield f"    at {clean(row['where'])}"[:WIDTH]
@@ -95,8 +99,8 @@ def versions(reading: Reading) -> Iterator[str]:
     for row in verdicts[:_VERSIONS_SHOWN]:
         service = clean(row["service"]) or "the service"
         verdict = _VERDICTS.get(row["verdict"], clean(row["verdict"]))
-        named = f" ({clean(row['version'])})" if row.get("version") else ""
-        yield from paragraph(f"{service}: {verdict}{named}. {_because(row)}", hanging="  ")
+        verdict = verdict.replace("{version}", clean(row.get("version") or "without a name"))
+        yield from paragraph(f"{service}: {verdict}. {_because(row)}", hanging="  ")
 
 
 def _because(row: Json) -> str:
@@ -145,7 +149,7 @@ def configuration(reading: Reading) -> Iterator[str]:
         texts = [f"the guard {mode}"] if mode else []
         if watched:
             texts.append(f"it watches {listed(name.replace('_', ' ') for name in watched)}")
-        texts.append(f"it tolerates {100 * (policy['margin'] - 1):.3g} % more failing visitors")
+        texts.append(f"it tolerates {100 * (policy['margin'] - 1):.3g}% more failing visitors")
         text = "; ".join(texts)
         yield from paragraph(f"{text[:1].upper()}{text[1:]}.")
 
@@ -197,27 +201,23 @@ def aftermath(reading: Reading) -> Iterator[str]:
     notes = reading.notes("aftermath")
     yield from heading("Did it help?")
     if not notes:
-        yield from paragraph("Not known yet: it is looked at 2 and 10 minutes after the kill.")
-    is_slow = str(reading.decision.get("stream", "")).startswith("slow:")
-    for note in notes:
-        document = note["document"]
-        before, after = document["before"], document["after"]
-        verb = "were slow" if is_slow else "failed"
-        figures = (
-            f"{percent(after['share'])} of the flag's {after['exposures']:,} requests {verb}; in "
-            f"the ten minutes before the kill it was {percent(before['share'])}"
-        )
-        expected = document.get("expected_share")
-        if expected is not None:
-            figures += f", and {percent(expected)} among those without the feature"
         yield from paragraph(
-            f"After {span(note['window_s'])}: {_OUTCOMES[document['outcome']]} {figures}.",
-            hanging="  ",
+            "Nothing is noted yet; it is looked at 2 and 10 minutes after the kill."
+        )
+    verb = "were slow" if slow_quantile(reading.decision["stream"]) else "failed"
+    for note in sorted(notes, key=lambda note: -note["window_s"])[:1]:
+        document = note["document"]
+        before, after, expected = (document[name] for name in ("before", "after", "expected_share"))
+        without = "" if expected is None else f", {percent(expected)} without the feature"
+        yield from paragraph(
+            f"{_OUTCOMES[document['outcome']]} In the {span(note['window_s'])} after the kill "
+            f"{percent(after['share'])} of the flag's {counted(after['exposures'], 'request')} "
+            f"{verb}; in the ten minutes before it was {percent(before['share'])}{without}."
         )
 
 
 _OUTCOMES = {
     "fell": "Yes.",
     "did not fall": "No, the kill did not help: look elsewhere first.",
-    "cannot tell": "It cannot be told from this.",
+    "cannot tell": "That cannot be told from the figures.",
 }

@@ -15,19 +15,20 @@ from flagd_server.domain.guard.prose.words import (
     amount,
     clean,
     clock,
+    counted,
     fraction,
     odds,
     percent,
     times,
 )
 
-_STREAMS_SHOWN, _OTHERS_SHOWN = 4, 4
+_STREAMS_SHOWN, _OTHERS_SHOWN = 3, 3
 _KINDS_SHOWN = 4
 _NAME_SHOWN = 38
 _TOSSES_SHOWN = 120
 _TOSSES_A_GROUP, _GROUPS_A_LINE = 10, 6
-# Fewer events than these have no path worth drawing.
-_LEAST_POINTS = 3
+# A score that has never been above this has gone nowhere yet.
+_WORTH_DRAWING = 10.0
 
 
 def seen(reading: Reading) -> Iterator[str]:
@@ -46,17 +47,16 @@ def seen(reading: Reading) -> Iterator[str]:
             ("requests", f"{treatment['exposures']:,}", f"{control['exposures']:,}"),
             ("of these failed", f"{treatment['errors']:,}", f"{control['errors']:,}"),
             ("share", percent(treatment["error_rate"]), percent(control["error_rate"])),
-            (_visitors(comparison), *(f"{units:,}" for units in comparison.units)),
+            (_counted_visitors(comparison), *(f"{units:,}" for units in comparison.units)),
         ]
     )
     yield from _since(reading, comparison)
 
 
-def _visitors(comparison: Comparison) -> str:
-    if comparison.is_slow:
-        return "visitors with a slow request"
-    kind = comparison.kind
-    return "visitors with a failed request" if kind is None else f"visitors with {kind[:30]}"
+def _counted_visitors(comparison: Comparison) -> str:
+    return (
+        f"visitors {comparison.who if comparison.kind is None else f'with {comparison.kind}'[:40]}"
+    )
 
 
 def _in_a_sentence(comparison: Comparison) -> str:
@@ -66,15 +66,15 @@ def _in_a_sentence(comparison: Comparison) -> str:
     slow = ""
     if comparison.is_slow:
         rank = comparison.metric.rpartition("p")[2]
-        slow = f" (Slow means: slower than {rank} of 100 requests without the feature.)"
+        slow = f" Slow means: slower than {rank} of 100 requests are without the feature."
     if total == 0:
-        return f"No visitor has {comparison.what_happened.replace('ran', 'run')} yet.{slow}"
+        return f"There is no visitor {comparison.who} yet.{slow}"
     expected = fraction(comparison.row["expected_share"])
     if total == 1:
         had = "had" if with_it else "did not have"
-        return f"The one visitor who {comparison.what_happened} {had} “{having}”.{slow}"
+        return f"The one visitor {comparison.who} {had} “{having}”.{slow}"
     part = f"All {total:,}" if without == 0 else f"{with_it:,} of the {total:,}"
-    found = f"{part} visitors who {comparison.what_happened}"
+    found = f"{part} visitors {comparison.who}"
     chance = comparison.row["chance"]
     if chance > 0.05:
         luck = "That is what chance does."
@@ -119,7 +119,8 @@ def how_sure(reading: Reading) -> Iterator[str]:
             f"{agrees}: {amount(witness)}, where {amount(needed)} is needed."
         )
     if row.get("held_back"):
-        yield from paragraph(f"The guard did not act on it, because: {clean(row['held_back'])}.")
+        has = "has" if reading.is_running else "had"
+        yield from paragraph(f"The guard {has} not acted on it: {clean(row['held_back'])}.")
     if sum(comparison.units):
         yield from paragraph(_effect(comparison))
     yield from _path(reading, row)
@@ -154,12 +155,12 @@ def _effect(comparison: Comparison) -> str:
         bounds = f"at most {amount(high)} times"
     else:
         return f"{text}. There is too little to say how far off that may be."
-    return f"{text}; {bounds}, with {100 * confidence:.0f} % confidence."
+    return f"{text}; {bounds}, with {100 * confidence:.0f}% confidence."
 
 
 def _path(reading: Reading, row: Json) -> Iterator[str]:
     path = row.get("path", ())
-    if len(path) < _LEAST_POINTS:
+    if max((point["e_value"] for point in path), default=0.0) < _WORTH_DRAWING:
         return
     yield ""
     yield from chart([point["e_value"] for point in path], row["threshold"])
@@ -174,7 +175,7 @@ def events(reading: Reading) -> Iterator[str]:
     if comparison is None or not comparison.row.get("tosses"):
         return
     having, lacking = comparison.arms
-    what = "slowed" if comparison.is_slow else "failed"
+    what = "were slowed" if comparison.is_slow else "failed"
     yield from heading(f"The visitors as they {what}")
     yield from paragraph(f"T had “{having}”, C had “{lacking}”.")
     of_kind: dict[str, list[Json]] = {}
@@ -246,7 +247,7 @@ def also_compared(reading: Reading) -> Iterator[str]:
     for other in reading.others[:_OTHERS_SHOWN]:
         having, lacking = other.arms
         with_it, without = other.units
-        found = f"{with_it:,} visitors with “{having}”, {without:,} with “{lacking}”"
+        found = f"{counted(with_it, 'visitor')} with “{having}”, {without:,} with “{lacking}”"
         yield from paragraph(
             f"{stream_in_words(other.row['stream'])}: {found if with_it + without else 'nobody'}; "
             f"score {amount(other.row['e_value'])}, the guard acts at "

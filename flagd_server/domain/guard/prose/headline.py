@@ -15,15 +15,15 @@ _TITLES = {
 }
 _WHAT_FOLLOWED = {
     "kill": "The guard switched the feature off for everyone.",
-    "none": "It only observes this flag, so nothing was done.",
-    "hold": "The policy of this flag says to wait and not to switch off. It is still on.",
+    "none": "The guard only observes this flag, so nothing was done.",
+    "hold": "The policy of this flag is to wait, not to switch off: the feature is still on.",
     "braked": (
-        "It is still on: too many flags went off within a minute, so the guard has stopped acting "
-        "by itself. Please look now: the cause may be something that all these flags share."
+        "The feature is still on: too many flags went off within a minute, so the guard has stopped "
+        "acting by itself. Please look now: the cause may be something that all these flags share."
     ),
     "deferred": (
-        "It is still on: another flag is served to the very same visitors and was changed later, "
-        "so that one was switched off first."
+        "The feature is still on: another flag is served to the very same visitors and was changed "
+        "later, so that one was switched off first."
     ),
 }
 
@@ -94,7 +94,7 @@ def why(reading: Reading) -> str:
     if reading.guard == "harm_budget" and harm:
         return (
             f"The feature has cost about {amount(harm['excess'])} failed requests, and "
-            f"its limit is {harm['budget']:,}."
+            f"its limit is {harm['budget']:,}. That limit counts whatever the score says."
         )
     if reading.guard == "availability" or comparison is None:
         return f"{_sentence(reading.decision.get('reason', 'No reason was kept'))}"

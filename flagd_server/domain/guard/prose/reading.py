@@ -47,10 +47,17 @@ class Comparison:
 
     @property
     def what_happened(self) -> str:
-        """What befell the visitors that are counted: "ran into Boom", "had a slow request"."""
+        """What befell the visitors that are counted: "ran into Boom", "had slow requests"."""
         if self.is_slow:
-            return "had a slow request"
-        return "had a request that failed" if self.kind is None else f"ran into {self.kind}"
+            return "had slow requests"
+        return "had failed requests" if self.kind is None else f"ran into {self.kind}"
+
+    @property
+    def who(self) -> str:
+        """Which visitors are counted: "who ran into Boom", "with a slow request"."""
+        if self.is_slow:
+            return "with a slow request"
+        return "with a failed request" if self.kind is None else f"who ran into {self.kind}"
 
     @property
     def opened_at(self) -> float | None:
@@ -64,7 +71,8 @@ class Reading:
     """A document, decided or running, with what is looked for in it.
 
     Attributes:
-        comparison: the one that the decision is about; None where nothing was compared.
+        comparison: the one that the decision is about, else the errors'; None where nothing was
+            compared.
         others: the other ones.
     """
 
@@ -77,11 +85,16 @@ class Reading:
         decision = document.get("decision") or {}
         rows = list(document.get("comparisons", ()))
 
+        has_decided = bool(decision.get("kill") or decision.get("hold"))
+
         def nearness(row: Json) -> tuple[bool, bool, float]:
+            score = row["e_value"] / row["threshold"]
+            if not has_decided:
+                units = row["treatment"]["failing_units"] + row["control"]["failing_units"]
+                return units > 0, row.get("metric", "errors") == "errors", score
             arms = (row["split"], row["treatment"]["variant"], row["control"]["variant"])
             decided = tuple(decision.get(name) for name in ("split", "treatment", "control"))
-            is_decisive = row["stream"] == decision.get("stream")
-            return arms == decided, is_decisive, row["e_value"] / row["threshold"]
+            return arms == decided, row["stream"] == decision.get("stream"), score
 
         rows.sort(key=nearness, reverse=True)
         first, *others = (Comparison(row) for row in rows) if rows else (None,)

@@ -44,16 +44,21 @@ def small(number: int) -> str:
     return _SMALL[number] if 0 <= number < len(_SMALL) else f"{number:,}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 visitor", "2,300 visitors"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: float) -> str:
-    """Return a share as "5.7 %", with as many digits as it takes to tell it from nothing."""
+    """Return a share as "5.7%", with as many digits as it takes to tell it from nothing."""
     value = 100 * share
     if value == 0:
-        return "0 %"
+        return "0%"
     if value < 0.01:
-        return "under 0.01 %"
+        return "under 0.01%"
     if value < 0.1:
-        return f"{value:.2f} %"
-    return f"{value:.1f} %"
+        return f"{value:.2f}%"
+    return f"{value:.1f}%"
 
 
 def fraction(share: float) -> str:
