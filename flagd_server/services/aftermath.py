@@ -74,8 +74,9 @@ class AftermathWatch:
         self._announcements = announcements
         self._clock = clock
         self._started_at = clock.now()
-        # (environment, flag) → how its kill went out; each access is one step of a dictionary.
-        self._sent: dict[tuple[str, str], Announcement] = {}
+        # Report → how its kill went out, until that is noted; each access is one step of a
+        # dictionary.
+        self._sent: dict[str, Announcement] = {}
         self._wake = threading.Event()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
@@ -92,11 +93,11 @@ class AftermathWatch:
             self._thread.join(timeout_s)
             self._thread = None
 
-    def notice(self, environment: str, flag: str) -> None:
-        """Hear of a decision right after it was announced, in the turn of its writer."""
+    def notice(self, environment: str, evidence: str) -> None:
+        """Hear of a decision right after its kill was announced, in the turn of its writer."""
         announcement = self._announcements.latest(environment)
         if announcement is not None:
-            self._sent[environment, flag] = announcement
+            self._sent[evidence] = announcement
         self._wake.set()
 
     def catch_up(self) -> float | None:
@@ -133,10 +134,8 @@ class AftermathWatch:
 
     def _note_told(self, kill: _Kill, now: datetime) -> bool:
         """Note whom the kill has reached once all have confirmed, or the time is up."""
-        environment, flag = kill.evidence.environment, kill.evidence.flag
-        sent = self._sent.get((environment, flag))
-        if sent is not None and sent.committed_at < kill.at:
-            sent = None  # of an earlier kill of the flag
+        environment = kill.evidence.environment
+        sent = self._sent.get(kill.evidence.id)
         if sent is not None:
             sequence = sent.sequence
         elif kill.at < self._started_at:
@@ -151,7 +150,7 @@ class AftermathWatch:
         if (receipt.unconfirmed or not receipt.confirmed) and not time_is_up:
             return False
         self._write(kill, TOLD, 0, now, _told(kill, sent, receipt, now))
-        self._sent.pop((environment, flag), None)
+        self._sent.pop(kill.evidence.id, None)
         return True
 
     def _write(

@@ -48,9 +48,9 @@ class Guarded:
         on = cell("on", version, exposures=250, failing=failing)
         self.world.report(2, [on, cell("off", version, exposures=740)])
 
-    def announce(self, sequence: int = 7) -> None:
+    def announce(self, evidence: str, sequence: int = 7) -> None:
         self.announcements.publish(ENVIRONMENT, sequence, b"")
-        self.watch.notice(ENVIRONMENT, FLAG)
+        self.watch.notice(ENVIRONMENT, evidence)
 
     def confirm(self, *instances: str, sequence: int = 7) -> None:
         for instance in instances:
@@ -79,7 +79,7 @@ def test_notes_whom_a_kill_has_reached_and_how_long_each_step_took(guarded: Guar
     decided = guarded.world.clock.at + timedelta(seconds=2)
     evidence = guarded.kill()
     assert guarded.world.clock.at == decided
-    guarded.announce()
+    guarded.announce(evidence)
     for name in ("i-2", "i-3", "i-1"):
         guarded.world.clock.forward(0.010)
         guarded.confirm(name)
@@ -101,7 +101,7 @@ def test_notes_whom_a_kill_has_reached_and_how_long_each_step_took(guarded: Guar
 
 def test_waits_for_those_who_have_not_confirmed_then_names_them(guarded: Guarded) -> None:
     evidence = guarded.kill()
-    guarded.announce()
+    guarded.announce(evidence)
     guarded.confirm("i-1", "i-2")
     assert guarded.watch.catch_up() == pytest.approx(0.2)
     assert guarded.notes(evidence) == {}
@@ -190,8 +190,9 @@ def test_old_kills_are_left_alone_after_a_restart(guarded: Guarded) -> None:
 def test_a_report_that_killed_nothing_has_no_aftermath(guarded: Guarded) -> None:
     version = guarded.world.release(guard={"mode": "observe"})
     guarded.hurt(version)
-    assert guarded.world.decisions == [(ENVIRONMENT, FLAG, "observe")]
-    guarded.announce()
+    ((*decided, evidence),) = guarded.world.decisions
+    assert decided == [ENVIRONMENT, FLAG, "observe"]
+    guarded.announce(evidence)
     assert guarded.watch.catch_up() is None
 
 
@@ -200,7 +201,7 @@ def test_a_note_that_someone_else_wrote_is_not_written_again(guarded: Guarded) -
     now = guarded.world.clock.at
     with guarded.world.storage.transaction() as tx:
         tx.insert_evidence_note(EvidenceNote(evidence, TOLD, 0, now, '{"first":true}'))
-    guarded.announce()
+    guarded.announce(evidence)
     guarded.confirm("i-1", "i-2", "i-3")
     guarded.watch.catch_up()
     assert guarded.notes(evidence) == {(TOLD, 0): {"first": True}}

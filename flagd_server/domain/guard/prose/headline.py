@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from flagd_server.domain.guard.prose.layout import WIDTH, paragraph
-from flagd_server.domain.guard.prose.reading import Comparison, Reading
-from flagd_server.domain.guard.prose.words import amount, clean, day_and_time, span
+from flagd_server.domain.guard.prose.reading import Comparison, Json, Reading
+from flagd_server.domain.guard.prose.words import amount, clean, day_and_time, listed, span
 
 _TITLES = {
     "kill": "switched off by the guard",
@@ -18,13 +18,11 @@ _WHAT_FOLLOWED = {
     "none": "The guard only observes this flag, so nothing was done.",
     "hold": "The policy of this flag is to wait, not to switch off: the feature is still on.",
     "braked": (
-        "The feature is still on: too many flags went off within a minute, so the guard has stopped "
-        "acting by itself. Please look now: the cause may be something that all these flags share."
+        "The feature is still on: too many flags went off within a minute, so the guard has "
+        "stopped acting by itself. Please look now: the cause may be something that all these "
+        "flags share."
     ),
-    "deferred": (
-        "The feature is still on: another flag is served to the very same visitors and was changed "
-        "later, so that one was switched off first."
-    ),
+    "deferred": "The feature is still on: another flag comes first, for the reason below.",
 }
 
 
@@ -39,6 +37,22 @@ def headline(reading: Reading) -> Iterator[str]:
     yield f"  {day_and_time(document['at'])}   report {document['id']}"
     yield ""
     yield from paragraph(f"{why(reading)} {_WHAT_FOLLOWED.get(action, '')}".rstrip())
+    yield from _not_told_apart(document.get("shared_salt") or {})
+
+
+def _not_told_apart(shared: Json) -> Iterator[str]:
+    """Yield which other flags are served to the very same visitors, where there are any."""
+    if len(shared.get("flags", ())) < 2:
+        return
+    text = (
+        f"{listed(shared['flags'])} are served to the very same visitors, so the figures cannot "
+        "tell them apart. The one that was changed last is the first to go off"
+    )
+    if shared.get("goes_first"):
+        text += f": {clean(shared['goes_first'])}"
+    elif shared.get("decided_on"):
+        text += f". What is seen below was counted for {clean(shared['decided_on'])}"
+    yield from paragraph(f"{text}.")
 
 
 def _title(text: str) -> Iterator[str]:

@@ -270,6 +270,16 @@ DOCUMENTS: dict[str, Json] = {
         ],
     ),
     "braked": report([comparison("T" * 11)], action="braked", kill=None),
+    "deferred": report(
+        [comparison("T" * 11)],
+        action="deferred",
+        kill=None,
+        shared_salt={
+            "flags": ["new-checkout", "new-basket"],
+            "goes_first": "new-basket",
+            "decided_on": None,
+        },
+    ),
     "observed": report([comparison("T" * 11)], action="none", mode="observe", kill=None),
     "running": {
         **state([QUIET, NOBODY_SLOW]),
