@@ -66,21 +66,21 @@ def errors(reading: Reading) -> Iterator[str]:
     if not rows:
         return
     having = reading.decision.get("treatment")
+    own = [row for row in rows if having in (None, row["variant"])]
     counts: dict[str, int] = {}
     for row in rows:
-        if row["variant"] != having:
+        if row not in own:
             counts[row["kind"]] = counts.get(row["kind"], 0) + row["count"]
-    own = [row for row in rows if row["variant"] == having] or rows
+    if not own:
+        return
     # What only the feature shows comes first.
-    own = sorted(own, key=lambda row: (counts.get(row["kind"], 0) > 0, -row["count"]))
-    yield from heading("The errors with the feature")
+    own.sort(key=lambda row: (row["kind"] in counts, -row["count"]))
+    yield from heading("The errors" if having is None else "The errors with the feature")
     for row in own[:_ERRORS_SHOWN]:
         kind = clean(row["kind"]).removeprefix("error:")
-        elsewhere = counts.get(row["kind"], 0)
-        without = counted(elsewhere, "time") if elsewhere else "never"
-        yield from paragraph(
-            f"{kind}: {counted(row['count'], 'time')}, {without} without the feature"
-        )
+        without = counted(counts[row["kind"]], "time") if row["kind"] in counts else "never"
+        elsewhere = "" if having is None else f", {without} without the feature"
+        yield from paragraph(f"{kind}: {counted(row['count'], 'time')}{elsewhere}")
         sample = clean(row["sample"]).removeprefix(f"{kind}: ")[:_SAMPLE_SHOWN]
         if sample and sample not in (kind, f"status {kind}"):
             yield f"    “{sample}”"
@@ -88,6 +88,26 @@ def errors(reading: Reading) -> Iterator[str]:
             yield f"    at {clean(row['where'])}"[:WIDTH]
     if len(own) > _ERRORS_SHOWN:
         yield from paragraph(f"and {small(len(own) - _ERRORS_SHOWN)} more")
+
+
+def objectives(reading: Reading) -> Iterator[str]:
+    """Yield what each service has promised, and how far that is kept under this flag."""
+    rows = reading.document.get("availability", ())
+    if not rows:
+        return
+    yield from heading("What was promised")
+    for row in rows:
+        allowed = 1.0 - row["objective"]
+        failed = row["errors"] / row["exposures"] if row["exposures"] else 0.0
+        score = max(row["missed_e_value"], row["fast_burn_e_value"])
+        text = (
+            f"{clean(row['service']) or 'the service'}: at most {percent(allowed)} of requests may "
+            f"fail. Under this flag {percent(failed)} of {row['exposures']:,} did, with everybody "
+            f"counted. The score that the promise is broken: {amount(score)}"
+        )
+        if reading.guard == "availability":
+            text += f"; the guard acts at {amount(reading.decision['threshold'])}"
+        yield from paragraph(f"{text}.", hanging="  ")
 
 
 def versions(reading: Reading) -> Iterator[str]:

@@ -17,6 +17,7 @@ _PARTS = (
     figures.how_sure,
     figures.events,
     figures.also_compared,
+    circumstances.objectives,
     circumstances.versions,
     circumstances.limits,
     circumstances.told,

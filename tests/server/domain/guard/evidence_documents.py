@@ -253,6 +253,30 @@ DOCUMENTS: dict[str, Json] = {
         harm={"budget": None, "excess": 0.2},
         notes=[told(unconfirmed=["i-7"]), aftermath(120, "did not fall", 0.036)],
     ),
+    "kill_for_availability": report(
+        [],
+        decision=decision(
+            guard="availability",
+            stream="objective",
+            e_value=41_000.0,
+            threshold=1_000.0,
+            split=None,
+            treatment=None,
+            control=None,
+            reason="shop misses its objective of 99.9% since 4 minutes after a change of the flag",
+        ),
+        availability=[
+            {
+                "service": "shop",
+                "objective": 0.999,
+                "exposures": 12_000,
+                "errors": 290,
+                "missed_e_value": 41_000.0,
+                "fast_burn_e_value": 310.0,
+            }
+        ],
+        blind=[{"reason": "no control", "detail": "everybody is served the same variant"}],
+    ),
     "kill_by_harm_budget": report(
         [{**QUIET, "treatment": arm("on", 2_310, 112, 1)}],
         decision=decision(guard="harm_budget", stream="errors, life"),
