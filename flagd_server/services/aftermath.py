@@ -23,7 +23,6 @@ from flagd_server.domain.guard.aftermath import (
     slow_quantile,
 )
 from flagd_server.domain.times import format_time, from_seconds, parse_time
-from flagd_server.errors import StorageError
 from flagd_server.services.announcements import Announcement, Announcements
 from flagd_server.services.receipts import Receipt, Receipts
 from flagd_server.storage.base import Reader, Storage
@@ -126,7 +125,7 @@ class AftermathWatch:
         while not self._is_stopping:
             try:
                 wait_s = self.catch_up()
-            except StorageError:
+            except Exception:  # the thread's edge: later kills must still be followed
                 logger.exception("the aftermath of a kill could not be noted; tried again")
                 wait_s = _RETRY_S
             self._wake.wait(wait_s)
