@@ -85,9 +85,14 @@ def errors(reading: Reading) -> Iterator[str]:
         if sample and sample not in (kind, f"status {kind}"):
             yield f"    “{sample}”"
         if row["where"]:
-            yield f"    at {clean(row['where'])}"[:WIDTH]
+            yield f"    at {_end_of(clean(row['where']), WIDTH - 7)}"
     if len(own) > _ERRORS_SHOWN:
         yield from paragraph(f"and {small(len(own) - _ERRORS_SHOWN)} more")
+
+
+def _end_of(place: str, characters: int) -> str:
+    """Return a place cut on the left: its end is what tells it from others."""
+    return place if len(place) <= characters else f"…{place[-characters + 1 :]}"
 
 
 def objectives(reading: Reading) -> Iterator[str]:
@@ -120,7 +125,13 @@ def versions(reading: Reading) -> Iterator[str]:
         service = clean(row["service"]) or "the service"
         verdict = _VERDICTS.get(row["verdict"], clean(row["verdict"]))
         verdict = verdict.replace("{version}", clean(row.get("version") or "without a name"))
-        yield from paragraph(f"{service}: {verdict}. {_because(row)}", hanging="  ")
+        text = f"{service}: {verdict}. {_because(row)}"
+        if row["verdict"] == "cannot tell yet" and row.get("older") is None:
+            only = clean(row.get("newer") or "without a name")
+            text = (
+                f"{service}: only version {only} is running, so there is none to compare it with."
+            )
+        yield from paragraph(text, hanging="  ")
 
 
 def _because(row: Json) -> str:

@@ -54,9 +54,8 @@ def seen(reading: Reading) -> Iterator[str]:
 
 
 def _counted_visitors(comparison: Comparison) -> str:
-    return (
-        f"visitors {comparison.who if comparison.kind is None else f'with {comparison.kind}'[:40]}"
-    )
+    kind = comparison.kind
+    return f"visitors {comparison.who}" if kind is None else f"visitors with {kind[:_NAME_SHOWN]}"
 
 
 def _in_a_sentence(comparison: Comparison) -> str:

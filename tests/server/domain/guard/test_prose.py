@@ -24,7 +24,13 @@ from flagd_server.domain.guard.prose.words import (
     span,
     times,
 )
-from tests.server.domain.guard.evidence_documents import DOCUMENTS, T0, comparison, report
+from tests.server.domain.guard.evidence_documents import (
+    DOCUMENTS,
+    T0,
+    comparison,
+    report,
+    version_verdict,
+)
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -59,6 +65,18 @@ def test_a_long_life_is_still_about_a_page() -> None:
     text = page(report([comparison("CTTTC" * 40)]))
     assert len(text.splitlines()) <= 85
     assert "the last 120 of 200" in text
+
+
+def test_a_version_that_runs_alone_is_compared_with_none() -> None:
+    verdict = {**version_verdict("cannot tell yet", None, "too little"), "older": None}
+    text = page(report([comparison("T" * 11)], versions=[verdict]))
+    assert "shop: only version v42 is running, so there is none to compare it with." in text
+
+
+def test_a_place_is_cut_where_it_tells_least() -> None:
+    document = report([comparison("T" * 11)])
+    document["error_kinds"][0]["where"] = f"{'package.' * 12}charge:38"
+    assert "package.charge:38\n" in page(document)
 
 
 def test_a_flag_without_guard_has_a_page_as_well() -> None:
