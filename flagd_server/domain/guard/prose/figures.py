@@ -193,7 +193,8 @@ def _fallen(kind: str, tosses: list[Json], having: str, t: float | None) -> Iter
     first, last = (clock(toss["t"], near=t) for toss in (shown[0], shown[-1]))
     left_out = "" if shown == tosses else f", the last {len(shown)} of {len(tosses)}"
     name = "slow" if kind.startswith("slow:") else kind_of(f"{kind}, ") or clean(kind)
-    yield from paragraph(f"{name}, {first} to {last}{left_out}")
+    when = first if first == last else f"{first} to {last}"
+    yield from paragraph(f"{name}, {when}{left_out}")
     letters = "".join("T" if clean(toss["variant"]) == having else "C" for toss in shown)
     groups = [letters[k : k + _TOSSES_A_GROUP] for k in range(0, len(letters), _TOSSES_A_GROUP)]
     for k in range(0, len(groups), _GROUPS_A_LINE):
