@@ -169,7 +169,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             slos=Slos(storage, publisher, guarding.note_objectives),
             tokens=tokens,
             audit=Audit(storage),
-            evidence=EvidenceReports(storage),
+            evidence=EvidenceReports(storage, guarding, clock),
             snapshots=snapshots,
             hub=hub,
             receipts=receipts,

@@ -24,9 +24,9 @@ JSON, TEXT = "application/json", "text/plain"
 def list_evidence(flag: str, environment: str) -> Json | Response:
     is_text = _wants_text()
     reports = [documents.evidence_summary(r) for r in services().evidence.list(environment, flag)]
-    running = services().guarding.running_evidence(environment, flag)
+    watch, running = services().evidence.running(environment, flag)
     if not is_text:
-        return {"running": running, "reports": reports}
+        return {"watch": watch, "running": running, "reports": reports}
     if running is None:
         now = page_without_guard(environment, flag)
     else:

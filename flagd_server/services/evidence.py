@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from flagd_server.clock import Clock
+from flagd_server.domain.guard.lifecycle import watch_of
 from flagd_server.domain.times import format_time
 from flagd_server.errors import NotFoundError
+from flagd_server.services.guarding import Guarding, objectives_of
 from flagd_server.services.lookups import require_configuration
 from flagd_server.storage.base import Storage
 from flagd_server.storage.records import Evidence, EvidenceNote
@@ -33,8 +36,25 @@ class EvidenceReport:
 class EvidenceReports:
     """The reports on one flag in one environment."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, guarding: Guarding, clock: Clock) -> None:
         self._storage = storage
+        self._guarding = guarding
+        self._clock = clock
+
+    def running(self, environment: str, flag: str) -> tuple[dict[str, str], dict[str, Any] | None]:
+        """Return how the flag is watched (mode and reason), and the evidence as it stands now.
+
+        Raises:
+            NotFoundError: there is no such environment or flag.
+        """
+        with self._storage.read() as reader:
+            newest = require_configuration(reader, environment, flag)
+            mode, reason = watch_of(newest.configuration, objectives_of(reader, environment))
+        now = self._clock.now().timestamp()
+        running = self._guarding.running_evidence(environment, flag, now)
+        if running is not None:
+            running = {"mode": newest.configuration.guard["mode"], **running}
+        return {"mode": mode, "reason": reason}, running
 
     def list(self, environment: str, flag: str) -> list[EvidenceReport]:
         """Return them all, newest first, without their notes.

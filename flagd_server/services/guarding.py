@@ -170,8 +170,14 @@ class Guarding:
                     own = tuple(c for c in of_flag if c.config_version >= life.first_version)
                     self._feed(tx, lives, life, at, own)
 
-    def running_evidence(self, environment: str, flag: str) -> dict[str, Any] | None:
-        """Return how the flag's life stands now, None where it is not guarded."""
+    def running_evidence(
+        self, environment: str, flag: str, at: float | None = None
+    ) -> dict[str, Any] | None:
+        """Return how the flag's life stands, None where it is not guarded.
+
+        Args:
+            at: the present, for what silence means; None is the time of the last report.
+        """
         with self._lock:
             if self._lives is None:
                 with self._storage.read() as reader:
@@ -181,7 +187,7 @@ class Guarding:
             life = lives.get((environment, flag))
             if life is None:
                 return None
-            t = life.guard.last_t or life.guard.started_at
+            t = max(life.guard.last_t or life.guard.started_at, at or 0.0)
             return {"life": life.id, "configuration_version": life.version, **report(life.guard, t)}
 
     def states(self, at: float) -> list[WatchState]:

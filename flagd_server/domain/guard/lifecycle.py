@@ -74,6 +74,25 @@ def is_guardable(configuration: Configuration, objectives: Mapping[str, float]) 
     )
 
 
+def watch_of(configuration: Configuration, objectives: Mapping[str, float]) -> tuple[str, str]:
+    """Return how a flag is watched, in a word, and why, in a sentence.
+
+    The word is the mode, or what stands in its way: "killed", "disabled" or "no control".
+    """
+    mode = mode_of(configuration)
+    if configuration.kill is not None:
+        return "killed", "the flag is off until somebody restores it"
+    if not configuration.enabled:
+        return "disabled", "the flag is off for everybody"
+    if mode is Mode.OFF:
+        return mode.value, "the policy says that nobody watches"
+    if has_two_arms(configuration):
+        return mode.value, "failing units of its variants are compared"
+    if is_guardable(configuration, objectives):
+        return "no control", "no split has two variants of weight; only the objectives are watched"
+    return "no control", "no split has two variants of weight, and no service has an objective"
+
+
 def has_two_arms(configuration: Configuration) -> bool:
     return any(
         sum(weight > 0 for weight in weights.values()) >= 2
