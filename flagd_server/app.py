@@ -9,6 +9,7 @@ from werkzeug.routing import BaseConverter, Map
 
 import flagd_server
 from flagd_server.api import (
+    alarms,
     audit,
     brakes,
     configurations,
@@ -33,7 +34,9 @@ from flagd_server.clock import Clock, SystemClock
 from flagd_server.config import Settings
 from flagd_server.errors import ServerError
 from flagd_server.hub.local import LocalHub
+from flagd_server.services.admission import Admission
 from flagd_server.services.aftermath import AftermathWatch
+from flagd_server.services.alarms import Alarms
 from flagd_server.services.announcements import Announcements
 from flagd_server.services.audit import Audit
 from flagd_server.services.brakes import Brakes
@@ -54,6 +57,7 @@ from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
 
 _BLUEPRINTS = (
+    alarms,
     audit,
     brakes,
     configurations,
@@ -149,11 +153,13 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
         guarding = Guarding(storage, kills, on_decision)
         aftermath.start()
         undo.callback(aftermath.close)
+        alarms_raised = Alarms(storage, clock, metrics.count_alarm)
         tokens = Tokens(storage, clock, hub.disconnect_token)
         tokens.watch()
         undo.callback(tokens.close)
         retention = timedelta(days=settings.retention_days)
-        ingestion = Ingestion(storage, guarding, receipts, clock, retention)
+        admission = Admission(alarms_raised, metrics.count_capped)
+        ingestion = Ingestion(storage, guarding, receipts, admission, clock, retention)
         ingestion.start()
         # Undone from the last to the first: what was sent in is stored, and a kill that it brings
         # goes out, before the streams end and the storage closes.
@@ -169,6 +175,7 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             slos=Slos(storage, publisher, guarding.note_objectives),
             tokens=tokens,
             audit=Audit(storage),
+            alarms=alarms_raised,
             evidence=EvidenceReports(storage, guarding, clock),
             snapshots=snapshots,
             hub=hub,

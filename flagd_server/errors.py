@@ -10,6 +10,7 @@ ServerError
    ├─ NotFoundError
    ├─ ConflictError             the present state does not allow it
    ├─ VersionConflictError      the caller has not seen the newest version
+   ├─ TooManyReportsError       one reporter asks for more than its share
    └─ InvalidError              the content is wrong; every fault is named
 """
 
@@ -82,6 +83,18 @@ class VersionConflictError(ServiceError):
     def __init__(self, current_version: int) -> None:
         self.current_version = current_version
         super().__init__(f"the current version is {current_version}")
+
+
+class TooManyReportsError(ServiceError):
+    """One reporter sends more than any that is in order would.
+
+    Attributes:
+        retry_after_s: when it may try again, with jitter, so that a fleet does not come at once.
+    """
+
+    def __init__(self, what: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(what)
 
 
 class InvalidError(ServiceError):

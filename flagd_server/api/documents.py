@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from flagd_server.domain.times import format_time
+from flagd_server.services.alarms import Alarm
 from flagd_server.services.evidence import EvidenceReport
 from flagd_server.storage.records import (
     AuditEntry,
@@ -107,6 +108,19 @@ def audit_entry(record: AuditEntry) -> Json:
         "after_version": record.after_version,
         "comment": record.comment,
         "detail": dict(record.detail),
+    }
+
+
+def alarm(record: Alarm) -> Json:
+    return {
+        "kind": record.kind.value,
+        "environment": record.environment,
+        "flag": record.flag,
+        "subject": record.subject,
+        "detail": record.detail,
+        "first_at": format_time(record.first_at),
+        "last_at": format_time(record.last_at),
+        "count": record.count,
     }
 
 

@@ -68,6 +68,18 @@ class Metrics:
             ["environment", "mode"],
             registry=self._registry,
         )
+        self._capped = Counter(
+            "flagd_telemetry_capped",
+            "Times that a reporter met a limit.",
+            ["environment", "limit"],
+            registry=self._registry,
+        )
+        self._alarms = Counter(
+            "flagd_alarms",
+            "Alarms, each time that one was raised.",
+            ["environment", "kind"],
+            registry=self._registry,
+        )
         Gauge(
             "flagd_build_info", "The running code.", ["version", "git_sha"], registry=self._registry
         ).labels(version, git_sha).set(1)
@@ -118,6 +130,12 @@ class Metrics:
     def count_decision(self, environment: str, mode: str) -> None:
         # Not by flag: a label for each would grow with the flags there ever were.
         self._decisions.labels(environment, mode).inc()
+
+    def count_capped(self, environment: str, limit: str) -> None:
+        self._capped.labels(environment, limit).inc()
+
+    def count_alarm(self, environment: str, kind: str) -> None:
+        self._alarms.labels(environment, kind).inc()
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -38,6 +38,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "unsupported-media-type": (415, "The body should be JSON"),
     "invalid": (422, "Some fields are wrong"),
     "version-required": (428, "The version you have seen is needed"),
+    "too-many-requests": (429, "Nobody in order sends so much"),
     "internal": (500, "The server made a mistake"),
     "unavailable": (503, "The server can't do this now"),
 }
@@ -110,6 +111,12 @@ def _version_conflict(error: errors.VersionConflictError) -> Problem:
     )
 
 
+def _too_many(error: errors.TooManyReportsError) -> Problem:
+    return Problem(
+        "too-many-requests", str(error), headers={"Retry-After": str(error.retry_after_s)}
+    )
+
+
 # The first class in the error's ancestry that is here decides.
 _BY_ERROR: Mapping[type[Exception], Callable[[Any], Problem]] = {
     ProblemError: lambda error: error.problem,
@@ -117,6 +124,7 @@ _BY_ERROR: Mapping[type[Exception], Callable[[Any], Problem]] = {
     errors.NotFoundError: lambda error: Problem("not-found", str(error)),
     errors.ConflictError: lambda error: Problem("conflict", str(error)),
     errors.VersionConflictError: _version_conflict,
+    errors.TooManyReportsError: _too_many,
     errors.InvalidError: lambda error: invalid(error.faults),
     errors.StorageUnavailableError: _unavailable,
 }

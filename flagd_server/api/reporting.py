@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from flagd_server.api import problems
 from flagd_server.api.auth import SDK, token_before_flask
 from flagd_server.api.json_body import MAX_BODY_BYTES, parse_json
-from flagd_server.api.schemas.telemetry import SummaryBody
+from flagd_server.api.schemas.telemetry import read_summary
 from flagd_server.api.wiring import Services
+from flagd_server.domain.telemetry import Summary
+from flagd_server.errors import TooManyReportsError
 from flagd_server.storage.records import Token
 
 if TYPE_CHECKING:
@@ -42,7 +45,10 @@ class ShortWayIn:
             and not environ.get("QUERY_STRING")
         ):
             started_s = time.perf_counter()
-            reply = self._reply(environ)
+            try:
+                reply = self._reply(environ)
+            except TooManyReportsError as error:
+                return self._turn_away(error, environ, start_response, started_s)
             if reply is not None:
                 headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
                 start_response("200 OK", headers)
@@ -52,8 +58,26 @@ class ShortWayIn:
                 return (reply,)
         return self._wsgi_app(environ, start_response)
 
+    def _turn_away(
+        self,
+        error: TooManyReportsError,
+        environ: "WSGIEnvironment",
+        start_response: "StartResponse",
+        started_s: float,
+    ) -> Iterable[bytes]:
+        """Answer at once: a flood must cost little, and the view would ask for a second turn."""
+        answer = problems.respond(error)
+        self._services.metrics.count(
+            TELEMETRY_PATH, "POST", answer.status_code, time.perf_counter() - started_s
+        )
+        return answer(environ, start_response)
+
     def _reply(self, environ: "WSGIEnvironment") -> bytes | None:
-        """Return the reply to a report that is in order; None leaves it to Flask."""
+        """Return the reply to a report that is in order; None leaves it to Flask.
+
+        Raises:
+            TooManyReportsError: its sender has sent too many.
+        """
         try:
             token = token_before_flask(environ, self._services.tokens, SDK)
             length = int(environ["CONTENT_LENGTH"])
@@ -61,28 +85,29 @@ class ShortWayIn:
                 return None
             body = environ["wsgi.input"].read(length)
             environ["wsgi.input"] = io.BytesIO(body)
-            summary = SummaryBody.model_validate(parse_json(body))
-            return take_in(self._services, token, summary)
+            return take_in(self._services, token, read_summary(parse_json(body)))
+        except TooManyReportsError:
+            raise
         except Exception:
             # The view meets the fault again, answers and logs it. That submits the summary twice
             # at the most, and one that comes twice is counted once.
             return None
 
 
-def take_in(services: Services, token: Token, body: SummaryBody) -> bytes:
+def take_in(services: Services, token: Token, summary: Summary) -> bytes:
     """Store a report and return the reply, as JSON.
 
     Raises:
-        ServerError: it could not be stored.
+        ServerError: it could not be stored, or its sender has sent too many.
     """
     environment = token.environment
     assert environment is not None, "an SDK token is made for one environment"
-    receipt = services.ingestion.submit(environment, token, body.to_domain())
+    receipt = services.ingestion.submit(environment, token, summary)
     services.metrics.count_summary(
         environment,
         duplicate=receipt.duplicate,
         accepted=receipt.accepted,
-        refused=len(receipt.refused),
+        refused=0 if receipt.duplicate else len(summary.cells) - receipt.accepted,
     )
     reply = {
         "accepted": receipt.accepted,
@@ -90,5 +115,6 @@ def take_in(services: Services, token: Token, body: SummaryBody) -> bytes:
         "refused": [{"field": fault.field, "message": fault.message} for fault in receipt.refused],
         "processes": receipt.processes,
         "slow_over_s": dict(receipt.slow_over_s),
+        "exposed_below": f"{receipt.exposed_below:016x}",
     }
     return json.dumps(reply, separators=(",", ":")).encode()

@@ -1,7 +1,8 @@
 """A request → a checked body, query or header; what is wrong is a problem that names it."""
 
 import re
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import request
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +20,7 @@ from flagd_server.api.schemas.faults import faults_of
 from flagd_server.api.schemas.queries import Query
 from flagd_server.domain.faults import Fault
 
+_T = TypeVar("_T")
 _D = TypeVar("_D", bound=Document)
 _Q = TypeVar("_Q", bound=Query)
 
@@ -29,6 +31,11 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 def read_body(model: type[_D]) -> _D:
     """Return the JSON body, held to the model."""
+    return read_body_by(model.model_validate)
+
+
+def read_body_by(validate: Callable[[Any], _T]) -> _T:
+    """Return what `validate` makes of the JSON body, or raises ValidationError about."""
     _check_media_type()
     # Where the client announced no length, Werkzeug stops at `MAX_CONTENT_LENGTH` without a word,
     # so the application sets that one byte past the limit.
@@ -36,7 +43,7 @@ def read_body(model: type[_D]) -> _D:
     if len(body) > MAX_BODY_BYTES:
         raise ProblemError(body_too_large())
     try:
-        return model.model_validate(parse_json(body))
+        return validate(parse_json(body))
     except ValidationError as error:
         raise ProblemError(invalid(faults_of(error))) from None
 

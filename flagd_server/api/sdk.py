@@ -5,8 +5,8 @@ from flask import Blueprint, Response, request
 from flagd_server.api.auth import SDK, caller, caller_environment, requires
 from flagd_server.api.not_modified import CACHE_CONTROL
 from flagd_server.api.reporting import JSON, take_in
-from flagd_server.api.requests import read_body
-from flagd_server.api.schemas.telemetry import SummaryBody
+from flagd_server.api.requests import read_body_by
+from flagd_server.api.schemas.telemetry import read_summary
 from flagd_server.api.wiring import services
 
 blueprint = Blueprint("sdk", __name__, url_prefix="/sdk/v1")
@@ -28,5 +28,5 @@ def get_flags() -> Response:
 @requires(*SDK)
 def report_telemetry() -> Response:
     # A report in order comes by a shorter way (reporting.py): what is left are the others.
-    reply = take_in(services(), caller(), read_body(SummaryBody))
+    reply = take_in(services(), caller(), read_body_by(read_summary))
     return Response(reply, content_type=JSON)

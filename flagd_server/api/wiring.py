@@ -9,6 +9,7 @@ from flask import current_app
 
 from flagd_server.api.metrics import Metrics
 from flagd_server.hub.base import Hub
+from flagd_server.services.alarms import Alarms
 from flagd_server.services.audit import Audit
 from flagd_server.services.brakes import Brakes
 from flagd_server.services.configurations import Configurations
@@ -56,6 +57,7 @@ class Services:
     slos: Slos
     tokens: Tokens
     audit: Audit
+    alarms: Alarms
     evidence: EvidenceReports
     snapshots: Snapshots
     hub: Hub

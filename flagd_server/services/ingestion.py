@@ -7,7 +7,7 @@ durable commit is shared by all of them. The guard runs inside that transaction.
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,10 +19,13 @@ from flagd_server.domain.faults import Fault
 from flagd_server.domain.guard import records
 from flagd_server.domain.telemetry import Cell, Summary
 from flagd_server.errors import NotFoundError, StorageError, StorageUnavailableError
+from flagd_server.services.admission import OTHER, Admission
 from flagd_server.services.guarding import Guarding
 from flagd_server.services.receipts import Receipts
-from flagd_server.storage.base import Reader, Storage, Transaction
-from flagd_server.storage.records import CountRow, ErrorKindRow, Token
+from flagd_server.services.served_versions import BelievableCell, ServedVersions
+from flagd_server.services.thresholds import Thresholds, oldest_minute
+from flagd_server.storage.base import Storage, Transaction
+from flagd_server.storage.records import CountRow, ErrorKindRow, LatencyRow, Token
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,9 @@ _MAX_WAITING = 4_096
 _ACKNOWLEDGE_WITHIN_S = 20.0
 _PRUNE_EVERY = timedelta(hours=1)
 _INSTANCES_REMEMBERED = 100_000
-_VERSIONS_REMEMBERED = 10_000
+_HASH_SPACE = 1 << 64
+# Of the units, whichever side they are on: enough for the sample ratio, and few enough to send.
+EXPOSED_BELOW = _HASH_SPACE // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,19 @@ class Accepted:
     Attributes:
         accepted: how many of its cells were counted.
         duplicate: it had been counted before; nothing was counted now.
-        refused: cells that name something the server does not know, one fault each.
+        refused: what is wrong with the cells and error kinds that were not counted.
         processes: how many processes report in the environment.
-        slow_over_s: latency thresholds in seconds by kind; empty while none is set.
+        slow_over_s: latency thresholds of the reporting service, in seconds by quantile; empty
+            while none is known.
+        exposed_below: units whose hash is below it are to be reported when they are first exposed.
     """
 
     accepted: int
     duplicate: bool
     refused: tuple[Fault, ...]
     processes: int
-    slow_over_s: Mapping[str, float] = field(default_factory=dict)
+    slow_over_s: Mapping[str, float]
+    exposed_below: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +71,13 @@ class _Waiting:
     done: Future[Accepted]
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """What a cell may name of one configuration version."""
-
-    variants: frozenset[str]
-    splits: Mapping[str, Mapping[str, int]]
-
-    def refuse(self, cell: Cell) -> tuple[str, str] | None:
-        """Return (field, message) for a cell that this version cannot have served."""
-        if cell.variant not in self.variants:
-            return "variant", f"expected a variant of that version, got {cell.variant!r}"
-        if cell.split is None:
-            return None
-        weights = self.splits.get(cell.split)
-        if weights is None:
-            return "split", f"expected a split of that version, got {cell.split!r}"
-        if not weights.get(cell.variant):
-            return "variant", f"expected one with weight in {cell.split!r}, got {cell.variant!r}"
-        return None
-
-
 @dataclass(slots=True)
 class _Batch:
     """What one transaction adds up before it writes."""
 
     counts: list[CountRow] = field(default_factory=list)
     error_kinds: list[ErrorKindRow] = field(default_factory=list)
+    latencies: list[LatencyRow] = field(default_factory=list)
     newest: dict[tuple[str, str], Summary] = field(default_factory=dict)
     guarded: set[str] = field(default_factory=set)  # environments that the guard has looked at
     answers: list[tuple[_Waiting, Accepted]] = field(default_factory=list)
@@ -100,6 +88,7 @@ class Ingestion:
 
     Args:
         retention: how long counts and the events of ended lives are kept.
+        exposed_below: (environment) → see `Accepted`.
     """
 
     def __init__(
@@ -107,12 +96,16 @@ class Ingestion:
         storage: Storage,
         guarding: Guarding,
         receipts: Receipts,
+        admission: Admission,
         clock: Clock,
         retention: timedelta = timedelta(days=30),
+        exposed_below: Callable[[str], int] = lambda environment: EXPOSED_BELOW,
     ) -> None:
         self._storage = storage
         self._guarding = guarding
         self._receipts = receipts
+        self._admission = admission
+        self._exposed_below = exposed_below
         self._clock = clock
         self._retention = retention
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(_MAX_WAITING)
@@ -121,7 +114,8 @@ class Ingestion:
         self._pruned_at: datetime | None = None
         self._counted: LRUCache[tuple[str, str], int] = LRUCache(_INSTANCES_REMEMBERED)
         self._first_seen: LRUCache[tuple[str, str], float] = LRUCache(_INSTANCES_REMEMBERED)
-        self._versions: LRUCache[tuple[str, str, int], _Version] = LRUCache(_VERSIONS_REMEMBERED)
+        self._versions = ServedVersions()
+        self._thresholds = Thresholds()
         # Tells an environment from one that was deleted and had the same key.
         self._unit_keys: dict[str, bytes] = {}
 
@@ -149,10 +143,12 @@ class Ingestion:
         """Store one summary; returns when it is durable.
 
         Raises:
+            TooManyReportsError: its sender has sent too many.
             StorageUnavailableError: it could not be stored, or not in time, or too much is
                 waiting. It may be sent again: should it have been counted, it is a duplicate.
             NotFoundError: the environment was deleted.
         """
+        self._admission.require_turn(environment, token, summary.instance)
         self._receipts.applied(environment, summary.instance, summary.applied_sequence)
         done: Future[Accepted] = Future()
         try:
@@ -208,6 +204,7 @@ class Ingestion:
         try:
             with self._storage.transaction() as tx:
                 tx.prune_telemetry(now - self._retention)
+                tx.prune_control_latencies(oldest_minute(int(now.timestamp() // 60)))
         except StorageError:
             logger.exception("old telemetry could not be deleted; tried again in an hour")
 
@@ -216,6 +213,7 @@ class Ingestion:
         if not isinstance(error, StorageUnavailableError):
             logger.error("a batch of summaries failed and is tried one by one", exc_info=error)
         self._counted.clear()
+        self._thresholds.forget()
         self._guarding.forget()
 
     def _store(self, waiting: list[_Waiting]) -> None:
@@ -231,6 +229,7 @@ class Ingestion:
                     one.done.set_exception(NotFoundError("environment", one.environment))
             tx.add_counts(batch.counts)
             tx.add_error_kinds(batch.error_kinds)
+            tx.add_control_latencies(batch.latencies)
             for (environment, instance), summary in batch.newest.items():
                 tx.upsert_instance(
                     environment,
@@ -251,109 +250,118 @@ class Ingestion:
             return False
         if self._unit_keys.setdefault(environment, record.unit_key) != record.unit_key:
             self._unit_keys[environment] = record.unit_key
-            for cache in (self._counted, self._first_seen, self._versions):
+            for cache in (self._counted, self._first_seen):
                 cache.clear()
+            for remembered in (self._versions, self._thresholds):
+                remembered.forget()
             self._guarding.forget()
         return True
 
     def _count(self, tx: Transaction, batch: _Batch, waiting: _Waiting, at: float) -> Accepted:
         environment, summary = waiting.environment, waiting.summary
         key = (environment, summary.instance)
-        processes = self._receipts.processes(environment)
         last = self._counted.get(key)
         if last is None:
             last = tx.last_sequence(environment, summary.instance) or 0
         since = self._first_seen.setdefault(key, at)
-        if summary.sequence <= last:
+        is_duplicate = summary.sequence <= last
+        accepted = 0
+        refused: tuple[Fault, ...] = ()
+        if is_duplicate:
             self._counted[key] = last
-            return Accepted(0, True, (), processes)
-        self._counted[key] = summary.sequence
-        batch.newest[key] = summary
-        good, refused = self._sort_out(tx, environment, summary)
-        # Error kinds are for people; they are kept for the flags that the summary counts as well.
-        counted_flags = {cell.flag for cell, _ in good}
+        else:
+            self._counted[key] = summary.sequence
+            batch.newest[key] = summary
+            accepted, refused = self._count_cells(tx, batch, waiting, at, since)
+        return Accepted(
+            accepted,
+            is_duplicate,
+            refused,
+            self._receipts.processes(environment),
+            self._thresholds.slow_over_s(tx, environment, summary.service, int(at // 60)),
+            self._exposed_below(environment),
+        )
+
+    def _count_cells(
+        self, tx: Transaction, batch: _Batch, waiting: _Waiting, at: float, since: float
+    ) -> tuple[int, tuple[Fault, ...]]:
+        """Count what can be believed; return how many cells that is, and all that is refused."""
+        environment, summary, token = waiting.environment, waiting.summary, waiting.token
+        believable, unknown = self._versions.sort_out(tx, environment, summary)
+        good, too_many = self._admission.within_exposures(
+            tx, environment, token, summary, believable
+        )
         minute = int(at // 60)
-        batch.counts += [_count_row(environment, summary, cell, minute) for cell, _ in good]
+        is_heard = token.kind != CLIENT_KIND
+        by_flag: dict[str, list[records.Cell]] = {}
+        for each in good:
+            cell = each.cell
+            release = self._admission.release(tx, environment, cell.flag, summary)
+            batch.counts.append(_count_row(environment, release, cell, minute))
+            if is_heard and each.split is not None:
+                self._measure(tx, batch, environment, release[0], each, minute)
+                units = self._admission.units(tx, environment, cell.flag, cell.units)
+                by_flag.setdefault(cell.flag, []).append(
+                    records.Cell(
+                        split=cell.split,
+                        variant=cell.variant,
+                        weights=each.split.weights,
+                        config_version=cell.config_version,
+                        instance=summary.instance,
+                        exposures=cell.exposures,
+                        errors=cell.errors,
+                        units=units,
+                        service=release[0],
+                        service_version=release[1],
+                        instance_since=since,
+                        token=token.id,
+                    )
+                )
+        # Error kinds are for people; they are kept for the flags that the summary counts as well.
+        counted_flags = {each.cell.flag for each in good}
         batch.error_kinds += [
             ErrorKindRow(
                 environment, row.flag, row.variant, row.kind, row.where, row.count, row.sample
             )
             for row in summary.error_kinds
-            if row.flag in counted_flags
+            if row is not None and row.flag in counted_flags
         ]
-        if waiting.token.kind != CLIENT_KIND:
-            by_flag: dict[str, list[records.Cell]] = {}
-            for cell, weights in good:
-                if weights is not None:
-                    guarded = _guard_cell(summary, cell, weights, since)
-                    by_flag.setdefault(cell.flag, []).append(guarded)
+        if is_heard:
             if environment not in batch.guarded:
                 batch.guarded.add(environment)
                 self._guarding.take_notice(tx, environment, at)
             self._guarding.observe(tx, environment, at, by_flag)
-        return Accepted(len(good), False, tuple(refused), processes)
+        return len(good), (*summary.refused, *unknown, *too_many)
 
-    def _sort_out(
-        self, reader: Reader, environment: str, summary: Summary
-    ) -> tuple[list[tuple[Cell, Mapping[str, int] | None]], list[Fault]]:
-        """Return the believable cells with their split's weights, and the faults of the others."""
-        good: list[tuple[Cell, Mapping[str, int] | None]] = []
-        refused = []
-        for index, cell in enumerate(summary.cells):
-            version = self._version(reader, environment, cell.flag, cell.config_version)
-            if version is None:
-                message = (
-                    f"expected a configuration version of flag {cell.flag!r} in {environment}, "
-                    f"got {cell.config_version}"
-                )
-                refused.append(Fault(f"cells[{index}].config_version", message))
-            elif (refusal := version.refuse(cell)) is not None:
-                refused.append(Fault(f"cells[{index}].{refusal[0]}", refusal[1]))
-            else:
-                good.append((cell, None if cell.split is None else version.splits[cell.split]))
-        return good, refused
-
-    def _version(self, reader: Reader, environment: str, flag: str, number: int) -> _Version | None:
-        key = (environment, flag, number)
-        version = self._versions.get(key)
-        if version is None:
-            row = reader.configuration_version(environment, flag, number)
-            if row is None:
-                return None
-            version = _Version(frozenset(row.variants), row.configuration.split_weights())
-            self._versions[key] = version
-        return version
+    def _measure(
+        self,
+        tx: Transaction,
+        batch: _Batch,
+        environment: str,
+        service: str,
+        each: BelievableCell,
+        minute: int,
+    ) -> None:
+        """Note how long the control's exposures took."""
+        cell, split = each.cell, each.split
+        if split is None or cell.variant != split.measured or not cell.latency or service == OTHER:
+            return
+        if self._thresholds.add(tx, environment, service, minute, cell.latency):
+            batch.latencies.append(LatencyRow(environment, service, minute, cell.latency))
+        else:
+            self._admission.cap_services(tx, environment, service)
 
 
-def _count_row(environment: str, summary: Summary, cell: Cell, minute: int) -> CountRow:
+def _count_row(environment: str, release: tuple[str, str], cell: Cell, minute: int) -> CountRow:
     return CountRow(
         environment,
         cell.flag,
         cell.split,
         cell.variant,
         cell.config_version,
-        summary.service,
-        summary.service_version,
+        *release,
         minute,
         cell.exposures,
         cell.errors,
         cell.latency,
-    )
-
-
-def _guard_cell(
-    summary: Summary, cell: Cell, weights: Mapping[str, int], since: float
-) -> records.Cell:
-    return records.Cell(
-        split=cell.split,
-        variant=cell.variant,
-        weights=weights,
-        config_version=cell.config_version,
-        instance=summary.instance,
-        exposures=cell.exposures,
-        errors=cell.errors,
-        units=cell.units,
-        service=summary.service,
-        service_version=summary.service_version,
-        instance_since=since,
     )

@@ -29,6 +29,7 @@ from flagd_server.storage.records import (
     GuardLife,
     GuardState,
     Instance,
+    LatencyRow,
     Segment,
     Slo,
     Token,
@@ -92,6 +93,7 @@ class Reader(Protocol):
         *,
         flag: str | None = None,
         environment: str | None = None,
+        action: str | None = None,
     ) -> list[AuditEntry]:
         """Return entries with an id below `before`, newest first."""
         ...
@@ -107,6 +109,10 @@ class Reader(Protocol):
 
     def instances(self, environment: str) -> list[Instance]: ...
     def counts(self, environment: str, flag: str, since_minute: int) -> list[CountRow]: ...
+    def control_latencies(self, environment: str, since_minute: int) -> Iterator[LatencyRow]:
+        """Yield the rows by minute, without holding them all."""
+        ...
+
     def error_kinds(self, environment: str, flag: str) -> list[ErrorKindRow]:
         """Return the kinds, most frequent first."""
         ...
@@ -189,6 +195,12 @@ class Transaction(Reader, Protocol):
     def add_counts(self, rows: Iterable[CountRow]) -> None:
         """Add the rows to what is there. Cheapest with all rows of a batch at once."""
         ...
+
+    def add_control_latencies(self, rows: Iterable[LatencyRow]) -> None:
+        """Add the rows to what is there."""
+        ...
+
+    def prune_control_latencies(self, before_minute: int) -> None: ...
 
     def add_error_kinds(self, rows: Iterable[ErrorKindRow]) -> None:
         """Add the rows to what is there; a flag keeps the 500 kinds it saw last."""

@@ -166,6 +166,21 @@ class CountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """How long the exposures of a service's controls took in one minute; rows add up.
+
+    Attributes:
+        minute: whole minutes since the Unix epoch.
+        latency: bucket index → count, as in `flagd_sdk.core.latency`.
+    """
+
+    environment: str
+    service: str
+    minute: int
+    latency: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorKindRow:
     """How often one kind of error was seen at one place in one variant, with a sample of it."""
 

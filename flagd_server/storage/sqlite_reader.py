@@ -23,6 +23,7 @@ from flagd_server.storage.records import (
     GuardLife,
     GuardState,
     Instance,
+    LatencyRow,
     Segment,
     Slo,
     Token,
@@ -136,6 +137,7 @@ class SqliteReader:
         *,
         flag: str | None = None,
         environment: str | None = None,
+        action: str | None = None,
     ) -> list[AuditEntry]:
         where = ["id < :before"]
         # Added only where asked for, so that the planner can use the index that fits.
@@ -143,12 +145,15 @@ class SqliteReader:
             where.append("flag = :flag")
         if environment is not None:
             where.append("environment = :environment")
+        if action is not None:
+            where.append("action = :action")
         rows = self._db.table("audit").rows_where(
             " AND ".join(where),
             {
                 "before": _NO_BOUND if before is None else before,
                 "flag": flag,
                 "environment": environment,
+                "action": action,
             },
             order_by="id DESC",
             limit=limit,
@@ -182,6 +187,17 @@ class SqliteReader:
             [environment, flag, since_minute],
         )
         return [_count_row(row) for row in rows]
+
+    def control_latencies(self, environment: str, since_minute: int) -> Iterator[LatencyRow]:
+        cursor = self._db.execute(
+            "SELECT service, minute, latency FROM control_latencies"
+            " WHERE environment = ? AND minute >= ? ORDER BY minute, service",
+            (environment, since_minute),
+        )
+        return (
+            LatencyRow(environment, service, minute, _histogram(latency))
+            for service, minute, latency in cursor
+        )
 
     def error_kinds(self, environment: str, flag: str) -> list[ErrorKindRow]:
         rows = self._rows(
@@ -317,8 +333,12 @@ def _token(row: Row) -> Token:
 
 
 def _count_row(row: Row) -> CountRow:
-    latency = {int(bucket): count for bucket, count in json.loads(row["latency"]).items()}
+    latency = _histogram(row["latency"])
     return CountRow(**{**row, "split": row["split"] or None, "latency": latency})
+
+
+def _histogram(text: str) -> dict[int, int]:
+    return {int(bucket): count for bucket, count in json.loads(text).items()}
 
 
 def _guard_life(row: Row) -> GuardLife:

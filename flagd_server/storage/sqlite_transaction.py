@@ -6,7 +6,7 @@ themselves; what runs for every telemetry summary is prepared SQL.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ from flagd_server.storage.records import (
     ErrorKindRow,
     EvidenceNote,
     Flag,
+    LatencyRow,
     Segment,
     Slo,
     Token,
@@ -43,6 +44,10 @@ _ADD_COUNTS = """
         exposures = exposures + excluded.exposures,
         errors = errors + excluded.errors,
         latency = merge_counts(latency, excluded.latency)
+"""
+_ADD_CONTROL_LATENCIES = """
+    INSERT INTO control_latencies (environment, minute, service, latency) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET latency = merge_counts(latency, excluded.latency)
 """
 _ADD_ERROR_KINDS = """
     INSERT INTO error_kinds (environment, flag, variant, kind, place, count, sample, seen_at)
@@ -201,12 +206,23 @@ class SqliteTransaction(SqliteReader):
             totals, latency = sums.setdefault(key, ([0, 0], {}))
             totals[0] += row.exposures
             totals[1] += row.errors
-            for bucket, count in row.latency.items():
-                latency[bucket] = latency.get(bucket, 0) + count
+            _add(latency, row.latency)
         self._db.conn.executemany(
             _ADD_COUNTS,
             ((*key, *totals, _json(latency)) for key, (totals, latency) in sums.items()),
         )
+
+    def add_control_latencies(self, rows: Iterable[LatencyRow]) -> None:
+        sums: dict[tuple[str, int, str], dict[int, int]] = {}
+        for row in rows:
+            latency = sums.setdefault((row.environment, row.minute, row.service), {})
+            _add(latency, row.latency)
+        self._db.conn.executemany(
+            _ADD_CONTROL_LATENCIES, ((*key, _json(latency)) for key, latency in sums.items())
+        )
+
+    def prune_control_latencies(self, before_minute: int) -> None:
+        self._db.execute("DELETE FROM control_latencies WHERE minute < ?", (before_minute,))
 
     def add_error_kinds(self, rows: Iterable[ErrorKindRow]) -> None:
         counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
@@ -308,6 +324,11 @@ def merge_counts(first: str, second: str) -> str:
     for key, count in json.loads(second).items():
         counts[key] = counts.get(key, 0) + count
     return _json(counts)
+
+
+def _add(into: dict[int, int], latency: Mapping[int, int]) -> None:
+    for bucket, count in latency.items():
+        into[bucket] = into.get(bucket, 0) + count
 
 
 def _flag_row(flag: Flag) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from flagd_server.domain.faults import Fault
 
@@ -48,14 +49,14 @@ def field_path(location: Iterable[str | int]) -> str:
     return path
 
 
+def fault_of(detail: ErrorDetails) -> Fault:
+    message = _MESSAGES.get(detail["type"]) or _NOISE.sub("", detail["msg"])
+    if detail["loc"][-1:] == (_KEY_MARK,):
+        message = f"this name {message}"
+    return Fault(field_path(detail["loc"]), message)
+
+
 def faults_of(error: ValidationError) -> list[Fault]:
     """Return each fault, at most `MAX_FAULTS`, in the order of the body."""
-    faults = []
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        message = _MESSAGES.get(detail["type"]) or _NOISE.sub("", detail["msg"])
-        if detail["loc"][-1:] == (_KEY_MARK,):
-            message = f"this name {message}"
-        faults.append(Fault(field_path(detail["loc"]), message))
-        if len(faults) == MAX_FAULTS:
-            break
-    return faults
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return [fault_of(detail) for detail in details[:MAX_FAULTS]]

@@ -241,11 +241,31 @@ def _guard_state(db: Database) -> None:
     db.execute("DELETE FROM guard_states")
 
 
+# Apart from the counts, which hold what client-kind tokens report too, and which no longer say what
+# the control was.
+_CONTROL_LATENCIES = (
+    """CREATE TABLE control_latencies (
+        environment TEXT NOT NULL REFERENCES environments (key) ON DELETE CASCADE,
+        minute INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        latency TEXT NOT NULL,
+        PRIMARY KEY (environment, minute, service)
+    ) WITHOUT ROWID""",
+    """CREATE INDEX control_latencies_by_minute ON control_latencies (minute)""",
+)
+
+
+def _control_latencies(db: Database) -> None:
+    for statement in _CONTROL_LATENCIES:
+        db.execute(statement)
+
+
 STEPS = {
     "0001_initial": _initial,
     "0002_slos": _slos,
     "0003_evidence_notes": _evidence_notes,
     "0004_guard_state": _guard_state,
+    "0005_control_latencies": _control_latencies,
 }
 """Every step this server knows, oldest first. A database that records another one is newer."""
 

@@ -2,6 +2,7 @@
 
 The bodies are the examples of the contract, in a database where each of them succeeds. What a
 spoiled body is, the contract's schema says, so that no mutation has to be classified by hand.
+The rows of a telemetry summary stand each for itself: they are refused, named, and not counted.
 """
 
 import json
@@ -15,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from flagd_server.api.schemas.telemetry import ROWS
 from tests.contract.openapi_contract import Operation, contract
 from tests.server.api.client import Api
 from tests.server.api.conftest import PRODUCTION
 from tests.server.api.mutations import Mutation, mutations
 
+TELEMETRY = "report_telemetry"
 WITH_BODY = [item for item in contract().operations if "requestBody" in item.definition]
 # Larger bodies are refused whole, before anyone looks at a field.
 READABLE_BYTES = 1 << 20
@@ -55,6 +58,12 @@ class Changes:
     def dump(self) -> list[str]:
         return list(self._connection.iterdump())
 
+    def dump_without_instances(self) -> list[str]:
+        return [line for line in self.dump() if not line.startswith('INSERT INTO "instances"')]
+
+    def error_kinds(self) -> list[tuple[Any, ...]]:
+        return self._connection.execute("SELECT * FROM error_kinds").fetchall()
+
 
 def _prepared_operation(operation: Operation, kill_id: str) -> tuple[str, dict[str, Any], Any]:
     """Return (path, options, body) with which the operation succeeds."""
@@ -67,6 +76,15 @@ def _prepared_operation(operation: Operation, kill_id: str) -> tuple[str, dict[s
         path = path.replace("production", "staging")
         body["kill"] = kill_id
     return path, {"if_match": 2} if needs_version else {}, body
+
+
+def _is_in_a_row(operation: Operation, mutation: Mutation) -> bool:
+    """Return whether it spoils rows of a summary only, and leaves them in a list."""
+    return (
+        operation.name == TELEMETRY
+        and mutation.at[:1] in {(name,) for name in ROWS}
+        and isinstance(mutation.body.get(mutation.at[0]), list)
+    )
 
 
 @cache
@@ -90,6 +108,8 @@ def test_a_spoiled_field_is_named_and_changes_nothing(
     spoiled, _ = _sorted_out(operation)
     assert len(spoiled) > 20
     for mutation in spoiled:
+        if _is_in_a_row(operation, mutation):
+            continue
         answer = api.request(
             operation.method.upper(), path, raw=json.dumps(mutation.body).encode(), **options
         )
@@ -99,6 +119,37 @@ def test_a_spoiled_field_is_named_and_changes_nothing(
     # Only now is it sure that the refusals were for the field, and not for all else.
     good = api.request(operation.method.upper(), path, body, **options)
     assert good.status_code in (200, 201), good.json
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_spoiled_row_of_a_summary_is_named_and_not_counted(
+    sdk: Api, prepared: str, changes: Changes, rows: str
+) -> None:
+    (operation,) = (item for item in WITH_BODY if item.name == TELEMETRY)
+    path, _, body = _prepared_operation(operation, prepared)
+    good = sdk.post(path, body).json
+    assert (good["accepted"], good["refused"]) == (1, [])
+    before, kinds = changes.dump_without_instances(), changes.error_kinds()
+    spoiled = [
+        mutation
+        for mutation in _sorted_out(operation)[0]
+        if _is_in_a_row(operation, mutation) and mutation.at[0] == rows
+    ]
+    assert len(spoiled) > 50
+    for sequence, mutation in enumerate(spoiled, 2):
+        sent = mutation.body | {"sequence": sequence}
+        answer = sdk.post(path, sent)
+        if len(json.dumps(sent)) > READABLE_BYTES:
+            assert answer.status_code == 413
+            continue
+        what = f"{mutation.what} at {mutation.field}: {answer.status_code} {answer.json}"
+        assert answer.status_code == 200, what
+        assert answer.json["duplicate"] is False, what
+        assert answer.json["accepted"] == (0 if rows == "cells" else 1), what
+        assert any(_is_at(mutation, fault["field"]) for fault in answer.json["refused"]), what
+    if rows == "cells":
+        assert changes.dump_without_instances() == before
+    assert changes.error_kinds() == kinds
 
 
 def _assert_refused(status: int, problem: dict[str, Any], mutation: Mutation) -> None:

@@ -16,6 +16,7 @@ from tests.server.api.client import Api
 from tests.server.api.conftest import CHECKOUT, PRODUCTION
 
 FLAGS = "/sdk/v1/flags"
+HASH = "9f86d081884c7d65"
 TELEMETRY = "/sdk/v1/telemetry"
 
 
@@ -172,17 +173,67 @@ class TestTelemetry:
             ("units", {"error:E": ["9f86"]}),
             ("units", {"error:E": "9f86d081884c7d65"}),
             ("units", {f"error:{n}": [] for n in range(65)}),
+            ("units", {"error:E": [HASH, HASH]}),
+            ("units", {"slow:p99": [HASH] * 96}),
+            ("units", {"exposed": [HASH] * 96}),
+            ("latency", {"3": 90, "4": 6}),
+            ("surprise", 1),
         ],
     )
-    def test_a_cell_that_can_not_be_is_named(
+    def test_a_cell_that_can_not_be_is_named_and_the_others_are_counted(
         self, sdk: Api, checkout: str, summary: dict[str, Any], field: str, value: object
     ) -> None:
-        summary["cells"][0][field] = value
-        refused = sdk.post(TELEMETRY, summary)
+        good = summary["cells"][0]
+        summary["cells"] = [good, good | {field: value}, good | {"variant": "purple"}, good]
+        answer = sdk.post(TELEMETRY, summary).json
+        assert answer["accepted"] == 2
+        named = [fault["field"] for fault in answer["refused"]]
+        assert named[-1] == "cells[2].variant"
+        assert all(name.startswith(f"cells[1].{field}") for name in named[:-1])
+        outcomes = sdk.get("/metrics").text.splitlines()
+        for outcome in ("accepted", "refused"):
+            line = f'{{environment="production",outcome="{outcome}"}} 2.0'
+            assert f"flagd_telemetry_cells_total{line}" in outcomes
+
+    def test_a_cell_claims_no_more_than_it_can(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        hashes = [f"{number:016x}" for number in range(95)]
+        units = {"error:A": [HASH], "error:B": [HASH], "slow:p99": hashes, "exposed": hashes}
+        summary["cells"][0] |= {"units": units, "latency": {"3": 95}}
+        assert sdk.post(TELEMETRY, summary).json["refused"] == []
+
+    def test_an_error_kind_that_can_not_be_is_named_and_the_others_are_kept(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        (kind,) = summary["error_kinds"]
+        summary["error_kinds"] = [kind | {"count": -1}, kind, None]
+        answer = sdk.post(TELEMETRY, summary).json
+        assert answer["accepted"] == 1
+        named = [fault["field"] for fault in answer["refused"]]
+        assert named == ["error_kinds[0].count", "error_kinds[2]"]
+
+    def test_every_bad_cell_is_named_however_many(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        bad = summary["cells"][0] | {"errors": -1, "exposures": -1}
+        summary["cells"] = [bad] * 300
+        answer = sdk.post(TELEMETRY, summary).json
+        named = [fault["field"].partition(".")[0] for fault in answer["refused"]]
+        assert list(dict.fromkeys(named)) == [f"cells[{number}]" for number in range(300)]
+        assert len(named) < 400
+
+    def test_a_broken_envelope_changes_nothing_however_good_its_cells(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        bad = summary["cells"][0] | {"errors": -1}
+        broken = summary | {"cells": [bad, *summary["cells"]], "service": 1}
+        refused = sdk.post(TELEMETRY, broken)
         assert refused.status_code == 422
-        named = [fault["field"] for fault in refused.json["errors"]]
-        assert all(name.startswith(f"cells[0].{field}") for name in named)
-        summary["cells"] = []
+        assert [fault["field"] for fault in refused.json["errors"]] == [
+            "service",
+            "cells[0].errors",
+        ]
         assert sdk.post(TELEMETRY, summary).json["duplicate"] is False, "it was not counted"
 
     def test_too_many_cells_are_refused(self, sdk: Api, summary: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flagd_server.domain.telemetry import Cell, ErrorKind, Summary
+from flagd_server.services.admission import Admission
+from flagd_server.services.alarms import Alarms
 from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
 from flagd_server.services.flags import Flags, NewFlag
@@ -76,9 +78,17 @@ class World:
         self.guarding = Guarding(
             self.storage, self.kills, lambda *decision: self.decisions.append(decision)
         )
-        self.ingestion = Ingestion(
-            self.storage, self.guarding, Receipts(lambda environment: frozenset()), self.clock
+        self.raised: list[tuple[str, str]] = []
+        self.capped: list[tuple[str, str]] = []
+        self.alarms = Alarms(self.storage, self.clock, lambda *raised: self.raised.append(raised))
+        admission = Admission(
+            self.alarms,
+            lambda *capped: self.capped.append(capped),
+            clock=lambda: self.clock.at.timestamp(),
+            random=lambda: 0.5,
         )
+        receipts = Receipts(lambda environment: frozenset())
+        self.ingestion = Ingestion(self.storage, self.guarding, receipts, admission, self.clock)
         self.ingestion.start()
 
     def close(self) -> None:
