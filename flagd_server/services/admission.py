@@ -86,14 +86,14 @@ class Admission:
             of_instance = _allowance(
                 self._of_instance, (environment, instance), SUMMARIES_OF_INSTANCE, now_s
             )
-            if not of_token.take(1, now_s):
-                limit, wait_s = "summaries of a token", 1.0
+            instances = _names(self._instances, token.id, INSTANCES_OF_TOKEN_AN_HOUR)
+            # The token last: what is turned away takes nothing from the others that it speaks for.
+            if not instances.admit(instance, hour):
+                limit, wait_s = "instances of a token", (hour + 1) * _HOUR_S - now_s
             elif not of_instance.take(1, now_s):
                 limit, wait_s = "summaries of an instance", 1.0
-            elif not _names(self._instances, token.id, INSTANCES_OF_TOKEN_AN_HOUR).admit(
-                instance, hour
-            ):
-                limit, wait_s = "instances of a token", (hour + 1) * _HOUR_S - now_s
+            elif not of_token.take(1, now_s):
+                limit, wait_s = "summaries of a token", 1.0
             else:
                 return
         self._on_capped(environment, limit)

@@ -203,6 +203,8 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert reader.audit(3) == found[:3]
             assert reader.audit(3, before=found[2].id) == found[3:6]
             assert reader.audit(9, flag="checkout") == [e for e in found if e.flag == "checkout"]
+            assert reader.audit(9, action="configuration.update") == found[:9]
+            assert reader.audit(9, action="configuration") == []
             assert reader.audit(9, flag="checkout", environment="production") == [
                 e for e in found if e.flag == "checkout" and e.environment == "production"
             ]

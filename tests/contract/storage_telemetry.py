@@ -7,7 +7,7 @@ import pytest
 
 from flagd_server.errors import StorageError
 from flagd_server.storage.base import COVERED_EVENTS_KEPT, Storage
-from flagd_server.storage.records import ErrorKindRow, EvidenceNote
+from flagd_server.storage.records import ErrorKindRow, EvidenceNote, LatencyRow
 from tests.contract.storage_samples import AT, COUNT, KIND, PRODUCTION
 
 
@@ -36,6 +36,27 @@ class TelemetryContract:
             assert reader.counts("production", "checkout", 0) == [total, other]
             assert reader.counts("production", "checkout", other.minute) == [other]
             assert reader.counts("production", "other", 0) == []
+
+    def test_control_latencies_add_up_and_come_by_minute(self, storage: Storage) -> None:
+        row = LatencyRow("production", "shop", 29_000_000, {3: 9, 40: 1})
+        later = replace(row, minute=row.minute + 1)
+        other = replace(row, service="cart")
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.add_control_latencies([later, row, other, replace(row, latency={3: 1, 5: 2})])
+        with storage.transaction() as tx:
+            tx.add_control_latencies(iter([replace(row, latency={5: 1})]))
+            tx.add_control_latencies([])
+        total = replace(row, latency={3: 10, 40: 1, 5: 3})
+        with storage.read() as reader:
+            assert list(reader.control_latencies("production", 0)) == [other, total, later]
+            assert list(reader.control_latencies("production", later.minute)) == [later]
+            assert list(reader.control_latencies("staging", 0)) == []
+        with storage.transaction() as tx:
+            tx.prune_control_latencies(later.minute)
+            assert list(tx.control_latencies("production", 0)) == [later]
+            tx.delete_environment("production")
+            assert list(tx.control_latencies("production", 0)) == []
 
     def test_error_kinds_add_up_and_keep_the_newest_sample(self, storage: Storage) -> None:
         rare = replace(KIND, variant="off", count=1)

@@ -47,9 +47,9 @@ class RecordingHub:
         self.events.append((environment, sequence, event))
 
 
-def sdk_token(kind: str = "server") -> Token:
+def sdk_token(kind: str = "server", token_id: str = "tok-1") -> Token:
     return Token(
-        id="tok-1",
+        id=token_id,
         name="shop",
         scope="sdk",
         environment=ENVIRONMENT,
@@ -129,24 +129,29 @@ class World:
         *,
         instance: str = "i-1",
         service_version: str = "v1",
+        service: str = "shop",
         kind: str = "server",
+        token: str = "tok-1",
         error_kinds: tuple[ErrorKind, ...] = (),
+        said_at: datetime | None = None,
+        after_s: float = 1,
     ) -> Accepted:
-        self.clock.forward(1)
+        """Send a summary `after_s` from now; its process's clock says `said_at`."""
+        self.clock.forward(after_s)
         summary = Summary(
             instance=instance,
             sequence=sequence,
-            service="shop",
+            service=service,
             service_version=service_version,
             applied_sequence=0,
-            started_at=self.clock.at,
-            ended_at=self.clock.at,
+            started_at=said_at or self.clock.at,
+            ended_at=said_at or self.clock.at,
             cells=tuple(cells),
             unscoped={},
             error_kinds=error_kinds,
             dropped={},
         )
-        return self.ingestion.submit(ENVIRONMENT, sdk_token(kind), summary)
+        return self.ingestion.submit(ENVIRONMENT, sdk_token(kind, token), summary)
 
 
 def cell(
@@ -157,6 +162,7 @@ def cell(
     failing: Mapping[str, list[int]] | None = None,
     flag: str = FLAG,
     split: str | None = "default",
+    latency: Mapping[int, int] | None = None,
 ) -> Cell:
     """A cell in which the numbered units failed once each, by kind."""
     units = {kind: tuple(f"{n:016x}" for n in ns) for kind, ns in (failing or {}).items()}
@@ -167,6 +173,6 @@ def cell(
         config_version=version,
         exposures=exposures,
         errors=sum(len(ns) for ns in units.values()),
-        latency={},
+        latency=latency or {},
         units=units,
     )

@@ -1,10 +1,13 @@
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flagd_server.domain.telemetry import ErrorKind
 from flagd_server.errors import NotFoundError, StorageUnavailableError
+from flagd_server.services.ingestion import EXPOSED_BELOW
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
@@ -98,6 +101,151 @@ def test_error_kinds_are_kept_for_flags_that_were_counted(world: World) -> None:
         (row,) = reader.error_kinds(ENVIRONMENT, FLAG)
         assert reader.error_kinds(ENVIRONMENT, "nobody-made-this") == []
     assert (row.kind, row.where, row.count) == (BAD, "shop.checkout:pay:12", 2)
+
+
+@pytest.mark.parametrize(
+    "said_at", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]
+)
+def test_what_a_process_s_clock_says_changes_nothing(tmp_path: Path, said_at: datetime) -> None:
+    def lived(name: str, **said: Any) -> tuple[Any, ...]:
+        world = World(tmp_path / name)
+        version = world.release()
+        for sequence in range(1, 30):
+            answer = world.report(
+                sequence,
+                [
+                    cell("on", version, exposures=25, failing={BAD: [sequence]}),
+                    cell("off", version, exposures=75, latency={150: 75}),
+                ],
+                after_s=61,
+                **said,
+            )
+        with world.storage.read() as reader:
+            counts = reader.counts(ENVIRONMENT, FLAG, 0)
+            (evidence,) = reader.list_evidence(ENVIRONMENT, FLAG)
+        is_killed = world.is_killed()
+        world.close()
+        return answer, counts, evidence.at, is_killed
+
+    assert lived("odd.db", said_at=said_at) == lived("usual.db")
+
+
+def test_what_client_tokens_report_is_counted_and_never_heard_by_the_guard(world: World) -> None:
+    version = world.release()
+    for sequence in range(1, 30):
+        world.report(
+            sequence,
+            [
+                cell("on", version, exposures=25, failing={BAD: [sequence]}),
+                cell("off", version, exposures=75, latency={150: 75}),
+            ],
+            kind="client",
+            after_s=61,
+        )
+    assert counted(world) == (2_900, 29)
+    assert not world.is_killed()
+    with world.storage.read() as reader:
+        assert reader.running_lives() == []
+        assert list(reader.control_latencies(ENVIRONMENT, 0)) == []
+    assert world.report(1, [], instance="i-2").slow_over_s == {}
+
+
+def test_the_guard_is_told_by_which_token(world: World) -> None:
+    version = world.release()
+    world.report(1, [cell("on", version, failing={BAD: [1]})], token="tok-7")
+    with world.storage.read() as reader:
+        (life,) = reader.running_lives()
+        (event,) = reader.guard_events_after(life.id, 0)
+    assert '"token":"tok-7"' in event.document
+
+
+def test_every_answer_says_which_units_are_sampled(world: World) -> None:
+    world.release()
+    assert world.report(1, []).exposed_below == EXPOSED_BELOW
+    assert world.report(1, []).exposed_below == EXPOSED_BELOW
+
+
+class TestThresholds:
+    FAST, SLOW = 100, 150
+
+    def serve(self, world: World, version: int, minutes: int, **more: Any) -> None:
+        """Report a slow treatment and a fast control, each minute."""
+        self.sequence = getattr(self, "sequence", 0)
+        for _ in range(minutes):
+            self.sequence += 1
+            world.report(
+                self.sequence,
+                [
+                    cell("on", version, exposures=500, latency={self.SLOW: 500}),
+                    cell("off", version, exposures=500, latency={self.FAST: 500}),
+                ],
+                after_s=60,
+                **more,
+            )
+
+    def asked(self, world: World, service: str = "shop") -> dict[str, float]:
+        answer = world.report(1, [], instance="i-asks", service=service, after_s=0)
+        return {name: round(value, 3) for name, value in answer.slow_over_s.items()}
+
+    def test_are_of_the_control_and_come_after_ten_minutes(self, world: World) -> None:
+        version = world.release()
+        self.serve(world, version, 11)
+        assert self.asked(world) == {}
+        self.serve(world, version, 1)
+        assert self.asked(world) == {"p90": 0.027, "p99": 0.027}
+
+    def test_are_of_the_variant_that_the_guard_compares_with(self, world: World) -> None:
+        version = world.release(guard={"control": "on"})
+        self.serve(world, version, 12)
+        assert self.asked(world) == {"p90": 1.966, "p99": 1.966}
+
+    def test_are_of_the_service_that_asks(self, world: World) -> None:
+        version = world.release()
+        self.serve(world, version, 12)
+        assert self.asked(world, "cart") == {}
+
+    def test_do_not_heed_cells_without_a_split(self, world: World) -> None:
+        version = world.release()
+        for sequence in range(1, 13):
+            cells = [cell("off", version, exposures=500, split=None, latency={self.SLOW: 500})]
+            world.report(sequence, cells, after_s=60)
+        assert self.asked(world) == {}
+
+    def test_are_the_same_after_a_restart(self, tmp_path: Path) -> None:
+        first = World(tmp_path / "flagd.db")
+        version = first.release()
+        self.serve(first, version, 200)
+        before = self.asked(first)
+        first.close()
+        second = World(tmp_path / "flagd.db", first.clock)
+        assert self.asked(second) == before != {}
+        second.close()
+
+    def test_what_a_failed_transaction_added_is_not_kept(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = world.release()
+        self.serve(world, version, 5)
+
+        def fail(*args: object) -> None:
+            raise StorageUnavailableError("disk full")
+
+        monkeypatch.setattr(world.guarding, "observe", fail)
+        slow = [cell("off", version, exposures=10_000, latency={self.SLOW: 10_000})]
+        with pytest.raises(StorageUnavailableError):
+            world.report(6, slow)
+        monkeypatch.undo()
+        self.serve(world, version, 7)
+        assert self.asked(world) == {"p90": 0.027, "p99": 0.027}
+
+    def test_old_rows_are_deleted(self, world: World) -> None:
+        version = world.release()
+        self.serve(world, version, 2)
+        self.sequence += 1
+        world.report(self.sequence, [], after_s=26 * 3_600)
+        world.ingestion.close()
+        with world.storage.read() as reader:
+            assert list(reader.control_latencies(ENVIRONMENT, 0)) == []
 
 
 def test_many_processes_at_once_are_all_counted(world: World) -> None:
