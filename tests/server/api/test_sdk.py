@@ -1,6 +1,7 @@
 """What SDKs read and report."""
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from flask import Flask
 
 from flagd_sdk.core.parsing import parse_flag_set
+from flagd_server.domain.allowance import Rate
 from flagd_server.domain.telemetry import MAX_CELLS, MAX_COUNT, MAX_LATENCY_BUCKET
 from flagd_server.errors import StorageUnavailableError
+from flagd_server.services import admission
 from flagd_server.services.first_start import InitialTokens
 from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
@@ -236,6 +239,70 @@ class TestTelemetry:
         ]
         assert sdk.post(TELEMETRY, summary).json["duplicate"] is False, "it was not counted"
 
+    def test_the_answer_says_what_to_measure(
+        self, sdk: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        answer = sdk.post(TELEMETRY, summary).json
+        assert (answer["slow_over_s"], answer["exposed_below"]) == ({}, "4000000000000000")
+
+    @pytest.mark.parametrize(
+        "said_at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1970-01-01T00:00:00+14:00"]
+    )
+    def test_times_are_labels(
+        self, sdk: Api, admin: Api, checkout: str, summary: dict[str, Any], said_at: str
+    ) -> None:
+        summary |= {"started_at": said_at, "ended_at": said_at}
+        assert sdk.post(TELEMETRY, summary).json["accepted"] == 1
+        arm = admin.get(f"{PRODUCTION}/evidence").json["running"]["comparisons"][0]["treatment"]
+        assert (arm["exposures"], arm["failing_units"]) == (95, 1)
+
+    def test_what_a_client_token_reports_never_reaches_the_guard(
+        self, sdk: Api, admin: Api, checkout: str, summary: dict[str, Any]
+    ) -> None:
+        body = {"scope": "sdk", "kind": "client", "name": "page", "environment": "production"}
+        page = sdk.by(admin.post("/api/v1/tokens", body).json["text"])
+        on = summary["cells"][0]
+        hashes = [f"{number:016x}" for number in range(1, 41)]
+        on |= {"exposures": 250, "errors": 40, "units": {"error:KeyError": hashes}}
+        off = {**on, "variant": "off", "exposures": 750, "errors": 0, "units": {}}
+        summary["cells"] = [on, off]
+        assert page.post(TELEMETRY, summary).json["accepted"] == 2
+        assert admin.get(PRODUCTION).json["kill"] is None
+        assert admin.get(f"{PRODUCTION}/evidence").json["running"] is None
+        summary["instance"] = "i-server"
+        assert sdk.post(TELEMETRY, summary).json["accepted"] == 2
+        assert admin.get(PRODUCTION).json["kill"] is not None, "a server token's report kills"
+
+    @pytest.mark.parametrize(
+        "content_type", ["application/json", "application/json; charset=utf-8"]
+    )
+    def test_a_flood_is_told_to_wait_and_told_of(
+        self,
+        sdk: Api,
+        admin: Api,
+        checkout: str,
+        summary: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        content_type: str,
+    ) -> None:
+        monkeypatch.setattr(admission, "SUMMARIES_OF_INSTANCE", Rate(1e-6, 1.0))
+        assert sdk.post(TELEMETRY, summary, content_type=content_type).status_code == 200
+        again = sdk.post(TELEMETRY, summary | {"sequence": 2}, content_type=content_type)
+        assert again.status_code == 429
+        assert 1 <= int(again.headers["Retry-After"]) <= 300
+        other = summary | {"instance": "i-2"}
+        assert sdk.post(TELEMETRY, other, content_type=content_type).status_code == 200
+        (alarm,) = admin.get("/api/v1/environments/production/alarms").json["items"]
+        assert (alarm["kind"], alarm["flag"], alarm["count"]) == ("telemetry_capped", None, 1)
+        audit = admin.get("/api/v1/audit?environment=production").json["items"]
+        assert audit[0]["target"] == "alarms/telemetry_capped"
+        metrics = admin.get("/metrics").text.splitlines()
+        capped = 'flagd_telemetry_capped_total{environment="production",limit='
+        assert f'{capped}"summaries of an instance"}} 1.0' in metrics
+        assert 'flagd_alarms_total{environment="production",kind="telemetry_capped"} 1.0' in metrics
+        turned_away = f'flagd_http_requests_total{{method="POST",route="{TELEMETRY}",status="429"}}'
+        assert f"{turned_away} 1.0" in metrics
+
     def test_too_many_cells_are_refused(self, sdk: Api, summary: dict[str, Any]) -> None:
         summary["cells"] *= MAX_CELLS + 1
         refused = sdk.post(TELEMETRY, summary)
@@ -254,3 +321,13 @@ class TestTelemetry:
         summary["cells"][0] |= {"units": units, "exposures": 50_000, "errors": 40_000}
         assert 700_000 < len(json.dumps(summary)) < 1 << 20
         assert sdk.post(TELEMETRY, summary).json["accepted"] == 1
+
+
+class TestAlarms:
+    def test_there_are_none_and_those_of_no_environment_are_not_found(
+        self, admin: Api, with_scope: Callable[[str], Api]
+    ) -> None:
+        path = "/api/v1/environments/production/alarms"
+        assert with_scope("read").get(path).json == {"items": []}
+        assert with_scope("kill").get(path).status_code == 403
+        assert admin.get(path.replace("production", "nowhere")).status_code == 404

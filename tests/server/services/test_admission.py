@@ -111,10 +111,13 @@ class TestTurns:
         with pytest.raises(TooManyReportsError, match="instance") as refused:
             world.report(4, [], after_s=0)
         assert refused.value.retry_after_s == 6  # a second, and the middle of the jitter
+        for _ in range(9):
+            with pytest.raises(TooManyReportsError):
+                world.report(4, [], after_s=0)
         assert not world.report(1, [], instance="i-2", after_s=0).duplicate
         assert not world.report(4, [], after_s=1).duplicate
         assert alarms(world) == ["tok-1: summaries of an instance"]
-        assert world.capped == [(ENVIRONMENT, "summaries of an instance")]
+        assert world.capped == [(ENVIRONMENT, "summaries of an instance")] * 10
 
     def test_a_token_that_sends_too_many_waits_and_others_do_not(self, world: World) -> None:
         world.release()
