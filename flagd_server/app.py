@@ -34,12 +34,12 @@ from flagd_server.clock import Clock, SystemClock
 from flagd_server.config import Settings
 from flagd_server.errors import ServerError
 from flagd_server.hub.local import LocalHub
-from flagd_server.services.admission import Admission
 from flagd_server.services.aftermath import AftermathWatch
 from flagd_server.services.alarms import Alarms
 from flagd_server.services.announcements import Announcements
 from flagd_server.services.audit import Audit
 from flagd_server.services.brakes import Brakes
+from flagd_server.services.claims import Claims
 from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
 from flagd_server.services.evidence import EvidenceReports
@@ -54,6 +54,7 @@ from flagd_server.services.segments import Segments
 from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
+from flagd_server.services.turns import Turns
 from flagd_server.storage import open_storage
 
 _BLUEPRINTS = (
@@ -158,8 +159,9 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
         tokens.watch()
         undo.callback(tokens.close)
         retention = timedelta(days=settings.retention_days)
-        admission = Admission(alarms_raised, metrics.count_capped)
-        ingestion = Ingestion(storage, guarding, receipts, admission, clock, retention)
+        turns = Turns(alarms_raised, metrics.count_capped)
+        claims = Claims(alarms_raised, metrics.count_capped)
+        ingestion = Ingestion(storage, guarding, receipts, turns, claims, clock, retention)
         ingestion.start()
         # Undone from the last to the first: what was sent in is stored, and a kill that it brings
         # goes out, before the streams end and the storage closes.

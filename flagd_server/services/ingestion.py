@@ -7,7 +7,7 @@ durable commit is shared by all of them. The guard runs inside that transaction.
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,15 +15,17 @@ from datetime import datetime, timedelta
 from cachetools import LRUCache
 
 from flagd_server.clock import Clock
+from flagd_server.domain.allowance import EXPOSURES_OF_INSTANCE, Allowance
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.guard import records
 from flagd_server.domain.telemetry import Cell, Summary
 from flagd_server.errors import NotFoundError, StorageError, StorageUnavailableError
-from flagd_server.services.admission import OTHER, Admission
+from flagd_server.services.claims import OTHER, Claims
 from flagd_server.services.guarding import Guarding
 from flagd_server.services.receipts import Receipts
-from flagd_server.services.served_versions import BelievableCell, ServedVersions
+from flagd_server.services.served_versions import ServedSplit, ServedVersions
 from flagd_server.services.thresholds import Thresholds, oldest_minute
+from flagd_server.services.turns import Turns
 from flagd_server.storage.base import Storage, Transaction
 from flagd_server.storage.records import CountRow, ErrorKindRow, LatencyRow, Token
 
@@ -71,13 +73,29 @@ class _Waiting:
     done: Future[Accepted]
 
 
+class _Process:
+    """What the writer thread knows of an instance.
+
+    Attributes:
+        last: number of its last summary; None where only the storage knows.
+        since: when it was first heard of.
+    """
+
+    __slots__ = ("exposures", "last", "since")
+
+    def __init__(self, at: float) -> None:
+        self.last: int | None = None
+        self.since = at
+        self.exposures = Allowance(EXPOSURES_OF_INSTANCE, at)
+
+
 @dataclass(slots=True)
 class _Batch:
     """What one transaction adds up before it writes."""
 
     counts: list[CountRow] = field(default_factory=list)
     error_kinds: list[ErrorKindRow] = field(default_factory=list)
-    latencies: list[LatencyRow] = field(default_factory=list)
+    latencies: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
     newest: dict[tuple[str, str], Summary] = field(default_factory=dict)
     guarded: set[str] = field(default_factory=set)  # environments that the guard has looked at
     answers: list[tuple[_Waiting, Accepted]] = field(default_factory=list)
@@ -96,7 +114,8 @@ class Ingestion:
         storage: Storage,
         guarding: Guarding,
         receipts: Receipts,
-        admission: Admission,
+        turns: Turns,
+        claims: Claims,
         clock: Clock,
         retention: timedelta = timedelta(days=30),
         exposed_below: Callable[[str], int] = lambda environment: EXPOSED_BELOW,
@@ -104,7 +123,8 @@ class Ingestion:
         self._storage = storage
         self._guarding = guarding
         self._receipts = receipts
-        self._admission = admission
+        self._turns = turns
+        self._claims = claims
         self._exposed_below = exposed_below
         self._clock = clock
         self._retention = retention
@@ -112,8 +132,7 @@ class Ingestion:
         self._thread: threading.Thread | None = None
         # Touched by the writer thread only.
         self._pruned_at: datetime | None = None
-        self._counted: LRUCache[tuple[str, str], int] = LRUCache(_INSTANCES_REMEMBERED)
-        self._first_seen: LRUCache[tuple[str, str], float] = LRUCache(_INSTANCES_REMEMBERED)
+        self._processes: LRUCache[tuple[str, str], _Process] = LRUCache(_INSTANCES_REMEMBERED)
         self._versions = ServedVersions()
         self._thresholds = Thresholds()
         # Tells an environment from one that was deleted and had the same key.
@@ -148,7 +167,7 @@ class Ingestion:
                 waiting. It may be sent again: should it have been counted, it is a duplicate.
             NotFoundError: the environment was deleted.
         """
-        self._admission.require_turn(environment, token, summary.instance)
+        self._turns.require(environment, token, summary.instance)
         self._receipts.applied(environment, summary.instance, summary.applied_sequence)
         done: Future[Accepted] = Future()
         try:
@@ -212,7 +231,8 @@ class Ingestion:
         """Forget what a failed transaction may have left in memory; the storage is the truth."""
         if not isinstance(error, StorageUnavailableError):
             logger.error("a batch of summaries failed and is tried one by one", exc_info=error)
-        self._counted.clear()
+        for process in self._processes.values():
+            process.last = None
         self._thresholds.forget()
         self._guarding.forget()
 
@@ -229,7 +249,7 @@ class Ingestion:
                     one.done.set_exception(NotFoundError("environment", one.environment))
             tx.add_counts(batch.counts)
             tx.add_error_kinds(batch.error_kinds)
-            tx.add_control_latencies(batch.latencies)
+            tx.add_control_latencies(self._measured(tx, batch, int(at // 60)))
             for (environment, instance), summary in batch.newest.items():
                 tx.upsert_instance(
                     environment,
@@ -250,8 +270,7 @@ class Ingestion:
             return False
         if self._unit_keys.setdefault(environment, record.unit_key) != record.unit_key:
             self._unit_keys[environment] = record.unit_key
-            for cache in (self._counted, self._first_seen):
-                cache.clear()
+            self._processes.clear()
             for remembered in (self._versions, self._thresholds):
                 remembered.forget()
             self._guarding.forget()
@@ -260,19 +279,19 @@ class Ingestion:
     def _count(self, tx: Transaction, batch: _Batch, waiting: _Waiting, at: float) -> Accepted:
         environment, summary = waiting.environment, waiting.summary
         key = (environment, summary.instance)
-        last = self._counted.get(key)
-        if last is None:
-            last = tx.last_sequence(environment, summary.instance) or 0
-        since = self._first_seen.setdefault(key, at)
-        is_duplicate = summary.sequence <= last
+        try:
+            process = self._processes[key]
+        except KeyError:
+            process = self._processes[key] = _Process(at)
+        if process.last is None:
+            process.last = tx.last_sequence(environment, summary.instance) or 0
+        is_duplicate = summary.sequence <= process.last
         accepted = 0
         refused: tuple[Fault, ...] = ()
-        if is_duplicate:
-            self._counted[key] = last
-        else:
-            self._counted[key] = summary.sequence
+        if not is_duplicate:
+            process.last = summary.sequence
             batch.newest[key] = summary
-            accepted, refused = self._count_cells(tx, batch, waiting, at, since)
+            accepted, refused = self._count_cells(tx, batch, waiting, at, process)
         return Accepted(
             accepted,
             is_duplicate,
@@ -283,73 +302,76 @@ class Ingestion:
         )
 
     def _count_cells(
-        self, tx: Transaction, batch: _Batch, waiting: _Waiting, at: float, since: float
+        self, tx: Transaction, batch: _Batch, waiting: _Waiting, at: float, process: _Process
     ) -> tuple[int, tuple[Fault, ...]]:
         """Count what can be believed; return how many cells that is, and all that is refused."""
         environment, summary, token = waiting.environment, waiting.summary, waiting.token
         believable, unknown = self._versions.sort_out(tx, environment, summary)
-        good, too_many = self._admission.within_exposures(
-            tx, environment, token, summary, believable
+        good, too_many = self._claims.within_exposures(
+            tx, environment, token, summary.instance, believable, process.exposures, at
         )
         minute = int(at // 60)
         is_heard = token.kind != CLIENT_KIND
         by_flag: dict[str, list[records.Cell]] = {}
-        for each in good:
-            cell = each.cell
-            release = self._admission.release(tx, environment, cell.flag, summary)
-            batch.counts.append(_count_row(environment, release, cell, minute))
-            if is_heard and each.split is not None:
-                self._measure(tx, batch, environment, release[0], each, minute)
-                units = self._admission.units(tx, environment, cell.flag, cell.units)
-                by_flag.setdefault(cell.flag, []).append(
+        for flag, cells in good.items():
+            release = self._claims.release(tx, environment, flag, summary, minute // 60)
+            batch.counts += [_count_row(environment, release, each.cell, minute) for each in cells]
+            in_split = [(each.cell, each.split) for each in cells if each.split is not None]
+            if is_heard and in_split:
+                _measure(batch, environment, release[0], in_split)
+                by_flag[flag] = [
                     records.Cell(
                         split=cell.split,
                         variant=cell.variant,
-                        weights=each.split.weights,
+                        weights=split.weights,
                         config_version=cell.config_version,
                         instance=summary.instance,
                         exposures=cell.exposures,
                         errors=cell.errors,
-                        units=units,
+                        units=self._claims.units(tx, environment, flag, cell.units, minute // 60),
                         service=release[0],
                         service_version=release[1],
-                        instance_since=since,
+                        instance_since=process.since,
                         token=token.id,
                     )
-                )
+                    for cell, split in in_split
+                ]
         # Error kinds are for people; they are kept for the flags that the summary counts as well.
-        counted_flags = {each.cell.flag for each in good}
         batch.error_kinds += [
             ErrorKindRow(
                 environment, row.flag, row.variant, row.kind, row.where, row.count, row.sample
             )
             for row in summary.error_kinds
-            if row is not None and row.flag in counted_flags
+            if row is not None and row.flag in good
         ]
         if is_heard:
             if environment not in batch.guarded:
                 batch.guarded.add(environment)
                 self._guarding.take_notice(tx, environment, at)
             self._guarding.observe(tx, environment, at, by_flag)
-        return len(good), (*summary.refused, *unknown, *too_many)
+        accepted = sum([len(cells) for cells in good.values()])
+        return accepted, (*summary.refused, *unknown, *too_many)
 
-    def _measure(
-        self,
-        tx: Transaction,
-        batch: _Batch,
-        environment: str,
-        service: str,
-        each: BelievableCell,
-        minute: int,
-    ) -> None:
-        """Note how long the control's exposures took."""
-        cell, split = each.cell, each.split
-        if split is None or cell.variant != split.measured or not cell.latency or service == OTHER:
-            return
-        if self._thresholds.add(tx, environment, service, minute, cell.latency):
-            batch.latencies.append(LatencyRow(environment, service, minute, cell.latency))
-        else:
-            self._admission.cap_services(tx, environment, service)
+    def _measured(self, tx: Transaction, batch: _Batch, minute: int) -> list[LatencyRow]:
+        """Add the batch's latencies to those behind the thresholds; return what is to be stored."""
+        rows = []
+        for (environment, service), latency in batch.latencies.items():
+            if self._thresholds.add(tx, environment, service, minute, latency):
+                rows.append(LatencyRow(environment, service, minute, latency))
+            else:
+                self._claims.cap_services(tx, environment, service)
+        return rows
+
+
+def _measure(
+    batch: _Batch, environment: str, service: str, in_split: Sequence[tuple[Cell, ServedSplit]]
+) -> None:
+    """Note how long the controls' exposures took."""
+    for cell, split in in_split:
+        if cell.variant == split.measured and cell.latency and service != OTHER:
+            buckets = batch.latencies.setdefault((environment, service), {})
+            for bucket, count in cell.latency.items():
+                buckets[bucket] = buckets.get(bucket, 0) + count
 
 
 def _count_row(environment: str, release: tuple[str, str], cell: Cell, minute: int) -> CountRow:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -15,17 +16,16 @@ _VERSIONS_REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ServedSplit:
-    """Attributes: measured: the variant whose latency is the norm."""
+    """A split with the variant whose latency is its norm."""
 
     weights: Mapping[str, int]
     measured: str
 
 
-@dataclass(frozen=True, slots=True)
-class BelievableCell:
+class BelievableCell(NamedTuple):
     """A cell that can have been served; `split` is None where no split decided."""
 
-    index: int
+    place: int  # in the summary
     cell: Cell
     split: ServedSplit | None
 
@@ -62,9 +62,9 @@ class ServedVersions:
 
     def sort_out(
         self, reader: Reader, environment: str, summary: Summary
-    ) -> tuple[list[BelievableCell], list[Fault]]:
-        """Return the believable cells, and the faults of the others."""
-        good = []
+    ) -> tuple[dict[str, list[BelievableCell]], list[Fault]]:
+        """Return the believable cells by flag, and the faults of the others."""
+        good: dict[str, list[BelievableCell]] = {}
         refused = []
         for index, cell in enumerate(summary.cells):
             if cell is None:
@@ -80,7 +80,7 @@ class ServedVersions:
                 refused.append(Fault(f"cells[{index}].{refusal[0]}", refusal[1]))
             else:
                 split = None if cell.split is None else version.splits[cell.split]
-                good.append(BelievableCell(index, cell, split))
+                good.setdefault(cell.flag, []).append(BelievableCell(index, cell, split))
         return good, refused
 
     def _version(self, reader: Reader, environment: str, flag: str, number: int) -> _Version | None:

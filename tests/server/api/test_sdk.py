@@ -12,7 +12,7 @@ from flagd_sdk.core.parsing import parse_flag_set
 from flagd_server.domain.allowance import Rate
 from flagd_server.domain.telemetry import MAX_CELLS, MAX_COUNT, MAX_LATENCY_BUCKET
 from flagd_server.errors import StorageUnavailableError
-from flagd_server.services import admission
+from flagd_server.services import turns
 from flagd_server.services.first_start import InitialTokens
 from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
@@ -285,7 +285,7 @@ class TestTelemetry:
         monkeypatch: pytest.MonkeyPatch,
         content_type: str,
     ) -> None:
-        monkeypatch.setattr(admission, "SUMMARIES_OF_INSTANCE", Rate(1e-6, 1.0))
+        monkeypatch.setattr(turns, "SUMMARIES_OF_INSTANCE", Rate(1e-6, 1.0))
         assert sdk.post(TELEMETRY, summary, content_type=content_type).status_code == 200
         again = sdk.post(TELEMETRY, summary | {"sequence": 2}, content_type=content_type)
         assert again.status_code == 429

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flagd_server.domain.telemetry import Cell, ErrorKind, Summary
-from flagd_server.services.admission import Admission
 from flagd_server.services.alarms import Alarms
+from flagd_server.services.claims import Claims
 from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
 from flagd_server.services.flags import Flags, NewFlag
@@ -17,6 +17,7 @@ from flagd_server.services.kills import Kills
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.receipts import Receipts
 from flagd_server.services.snapshots import Snapshots
+from flagd_server.services.turns import Turns
 from flagd_server.storage import open_storage
 from flagd_server.storage.records import Token
 
@@ -81,14 +82,16 @@ class World:
         self.raised: list[tuple[str, str]] = []
         self.capped: list[tuple[str, str]] = []
         self.alarms = Alarms(self.storage, self.clock, lambda *raised: self.raised.append(raised))
-        admission = Admission(
-            self.alarms,
-            lambda *capped: self.capped.append(capped),
-            clock=lambda: self.clock.at.timestamp(),
-            random=lambda: 0.5,
+
+        def count_capped(environment: str, limit: str) -> None:
+            self.capped.append((environment, limit))
+
+        turns = Turns(
+            self.alarms, count_capped, lambda: self.clock.at.timestamp(), random=lambda: 0.5
         )
+        claims = Claims(self.alarms, count_capped)
         receipts = Receipts(lambda environment: frozenset())
-        self.ingestion = Ingestion(self.storage, self.guarding, receipts, admission, self.clock)
+        self.ingestion = Ingestion(self.storage, self.guarding, receipts, turns, claims, self.clock)
         self.ingestion.start()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The limits at work: what meets one is refused or pooled, counted, and told."""
+"""What is claimed beyond a limit is refused or pooled, counted, and told."""
 
 import json
 from collections.abc import Iterator
@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from flagd_server.domain import allowance
-from flagd_server.domain.allowance import Rate
-from flagd_server.errors import TooManyReportsError
-from flagd_server.services import admission
-from flagd_server.services.admission import OTHER
-from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell, sdk_token
+from flagd_server.services import claims
+from flagd_server.services.claims import OTHER
+from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
 
@@ -26,11 +24,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def low(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can meet."""
-    monkeypatch.setattr(admission, "SUMMARIES_OF_INSTANCE", Rate(1.0, 3.0))
-    monkeypatch.setattr(admission, "SUMMARIES_OF_TOKEN", Rate(2.0, 6.0))
-    monkeypatch.setattr(admission, "INSTANCES_OF_TOKEN_AN_HOUR", 3)
-    monkeypatch.setattr(admission, "RELEASES_OF_FLAG_AN_HOUR", 3)
-    monkeypatch.setattr(admission, "KINDS_OF_FLAG_AN_HOUR", 3)
+    monkeypatch.setattr(claims, "RELEASES_OF_FLAG_AN_HOUR", 3)
+    monkeypatch.setattr(claims, "KINDS_OF_FLAG_AN_HOUR", 3)
 
 
 def exposures(world: World) -> int:
@@ -100,67 +95,6 @@ class TestExposures:
         world.report(1, cells)
         assert world.report(1, cells).duplicate
         assert world.capped == []
-
-
-@pytest.mark.usefixtures("low")
-class TestTurns:
-    def test_an_instance_that_sends_too_many_waits_and_others_do_not(self, world: World) -> None:
-        world.release()
-        for sequence in range(1, 4):
-            world.report(sequence, [], after_s=0)
-        with pytest.raises(TooManyReportsError, match="instance") as refused:
-            world.report(4, [], after_s=0)
-        assert refused.value.retry_after_s == 6  # a second, and the middle of the jitter
-        for _ in range(9):
-            with pytest.raises(TooManyReportsError):
-                world.report(4, [], after_s=0)
-        assert not world.report(1, [], instance="i-2", after_s=0).duplicate
-        assert not world.report(4, [], after_s=1).duplicate
-        assert alarms(world) == ["tok-1: summaries of an instance"]
-        assert world.capped == [(ENVIRONMENT, "summaries of an instance")] * 10
-
-    def test_a_token_that_sends_too_many_waits_and_others_do_not(self, world: World) -> None:
-        world.release()
-        for sequence in range(1, 4):
-            for instance in ("i-1", "i-2"):
-                world.report(sequence, [], instance=instance, after_s=0)
-        with pytest.raises(TooManyReportsError, match="token"):
-            world.report(1, [], instance="i-3", after_s=0)
-        assert not world.report(1, [], instance="i-3", token="tok-2", after_s=0).duplicate
-
-    def test_a_token_speaks_for_so_many_instances_an_hour(self, world: World) -> None:
-        world.release()
-        for number in range(3):
-            world.report(1, [], instance=f"i-{number}")
-        with pytest.raises(TooManyReportsError, match="instances of a token"):
-            world.report(1, [], instance="i-3")
-        assert not world.report(2, [], instance="i-2").duplicate
-        assert not world.report(1, [], instance="i-3", after_s=3_600).duplicate
-
-    def test_a_flood_is_told_once_an_hour(self, world: World) -> None:
-        world.release()
-        for sequence in range(1, 4):
-            world.report(sequence, [], after_s=0)
-        for _ in range(20):
-            with pytest.raises(TooManyReportsError):
-                world.report(4, [], after_s=0)
-        (alarm,) = world.alarms.list(ENVIRONMENT)
-        assert (alarm.count, len(world.capped)) == (20, 20)
-        with world.storage.read() as reader:
-            assert len(reader.audit(100, action="alarm")) == 1
-
-    def test_jitter_spreads_who_comes_again(self, world: World) -> None:
-        drawn = iter((0.0, 0.35, 0.999))
-        turns = admission.Admission(world.alarms, clock=lambda: 0.0, random=lambda: next(drawn))
-        world.release()
-        for _ in range(3):
-            turns.require_turn(ENVIRONMENT, sdk_token(), "i-1")
-        waits = []
-        for _ in range(3):
-            with pytest.raises(TooManyReportsError) as refused:
-                turns.require_turn(ENVIRONMENT, sdk_token(), "i-1")
-            waits.append(refused.value.retry_after_s)
-        assert waits == [1, 5, 11]
 
 
 @pytest.mark.usefixtures("low")
