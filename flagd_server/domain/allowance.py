@@ -65,9 +65,11 @@ class Allowance:
 
     def left(self, now_s: float) -> float:
         """Return how much could be taken now."""
-        filled = self._left + max(0.0, now_s - self._at_s) * self._rate.per_s
-        self._left = min(self._rate.burst, filled)
+        elapsed_s = now_s - self._at_s
         self._at_s = now_s
+        if elapsed_s > 0:
+            filled = self._left + elapsed_s * self._rate.per_s
+            self._left = filled if filled < self._rate.burst else self._rate.burst
         return self._left
 
 

@@ -64,10 +64,13 @@ class Claims:
         """
         # A unit of work is an exposure of each flag that it meets: the busiest flag tells how many
         # there were.
-        sums = {
-            flag: sum([each.cell.exposures for each in cells]) for flag, cells in by_flag.items()
-        }
-        if allowance.take(max(sums.values(), default=0), at):
+        sums = {}
+        for flag, cells in by_flag.items():
+            claimed = 0
+            for each in cells:
+                claimed += each.cell.exposures
+            sums[flag] = claimed
+        if not sums or allowance.take(max(sums.values()), at):
             return by_flag, []
         left = allowance.left(at)
         possible = [claimed for claimed in sums.values() if claimed <= left]

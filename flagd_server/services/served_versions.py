@@ -85,20 +85,24 @@ class ServedVersions:
 
     def _version(self, reader: Reader, environment: str, flag: str, number: int) -> _Version | None:
         key = (environment, flag, number)
-        version = self._versions.get(key)
-        if version is None:
-            row = reader.configuration_version(environment, flag, number)
-            if row is None:
-                return None
-            configuration = row.configuration
-            control = configuration.guard["control"]
-            version = self._versions[key] = _Version(
-                frozenset(row.variants),
-                {
-                    name: ServedSplit(
-                        weights, measured_variant(weights, control, configuration.off_variant)
-                    )
-                    for name, weights in configuration.split_weights().items()
-                },
-            )
-        return version
+        try:
+            return self._versions[key]
+        except KeyError:
+            version = _read(reader, environment, flag, number)
+            if version is not None:
+                self._versions[key] = version
+            return version
+
+
+def _read(reader: Reader, environment: str, flag: str, number: int) -> _Version | None:
+    row = reader.configuration_version(environment, flag, number)
+    if row is None:
+        return None
+    control, off_variant = row.configuration.guard["control"], row.configuration.off_variant
+    return _Version(
+        frozenset(row.variants),
+        {
+            name: ServedSplit(weights, measured_variant(weights, control, off_variant))
+            for name, weights in row.configuration.split_weights().items()
+        },
+    )

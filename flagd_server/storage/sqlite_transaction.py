@@ -35,6 +35,9 @@ from flagd_server.storage.sqlite_reader import SqliteReader
 _MAX_KINDS_OF_A_FLAG = 500
 """A person reads the first twenty; the rest only shows that there is a rest."""
 
+# Made once: `json.dumps` with options makes an encoder each time, for longer than it encodes.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 _ADD_COUNTS = """
     INSERT INTO counts (
         environment, flag, minute, split, variant, config_version, service, service_version,
@@ -346,7 +349,3 @@ def _flag_row(flag: Flag) -> dict[str, Any]:
         "created_at": format_time(flag.created_at),
         "updated_at": format_time(flag.updated_at),
     }
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
