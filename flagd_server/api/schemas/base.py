@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
@@ -33,6 +34,8 @@ class Document(BaseModel):
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
+# Reports name the same few keys each second; only good ones, which are short, are remembered.
+@lru_cache(maxsize=4_096)
 def _checked_key(text: str) -> str:
     if _KEY.match(text) and not text.endswith("\n"):
         return text

@@ -7,6 +7,7 @@ of `ROWS`, the rows at fault are taken out and the rest is validated again.
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -46,6 +47,7 @@ _T = TypeVar("_T")
 _BUCKET = re.compile(r"0|[1-9][0-9]{0,3}", re.ASCII)
 
 
+@lru_cache(maxsize=telemetry.MAX_LATENCY_BUCKET + 1)
 def _bucket(text: str) -> str:
     if _BUCKET.fullmatch(text) and int(text) <= telemetry.MAX_LATENCY_BUCKET:
         return text
