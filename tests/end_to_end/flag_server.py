@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from tests.end_to_end.processes import DEADLINE_S, ServerProcess
 
 Json = Any
 
+PROGRAM = ("-c", "import sys; from flagd_server.cli import main; sys.exit(main())")
+
 
 class FlagServer:
     """Starts at once and listens when the constructor returns.
@@ -20,9 +22,15 @@ class FlagServer:
     `restart` keeps the database and the port, so that clients find it again.
     """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        """Args: settings: environment variables, such as `FLAGD_HEARTBEAT_S="1"`."""
+    def __init__(self, folder: Path, *, program: Sequence[str] = PROGRAM, **settings: str) -> None:
+        """Start it.
+
+        Args:
+            program: what Python is to run; it is given the command line of `flagd-server`.
+            settings: environment variables, such as `FLAGD_HEARTBEAT_S="1"`.
+        """
         self._folder = folder
+        self._program = program
         self._settings = settings
         self._session = requests.Session()
         self._session.trust_env = False
@@ -43,8 +51,7 @@ class FlagServer:
             "FLAGD_PORT": str(self._port),
             **self._settings,
         }
-        arguments = ["-c", "import sys; from flagd_server.cli import main; sys.exit(main())"]
-        self._process = ServerProcess([*arguments, "serve"], environment)
+        self._process = ServerProcess([*self._program, "serve"], environment)
         self.url = self._process.url
         self._port = self._process.port
 
@@ -74,6 +81,10 @@ class FlagServer:
     def signal(self, number: int) -> None:
         self._process.signal(number)
 
+    def wait_for(self, pattern: str) -> None:
+        """Return when what it has written since its start holds the pattern."""
+        self._process.wait_for(pattern)
+
     def wait(self) -> int:
         """Return the exit code."""
         return self._process.wait()
@@ -91,7 +102,7 @@ class FlagServer:
     def kill_worker(self) -> None:
         """End what serves without a warning; it is started again."""
         os.kill(self.worker_pid, signal.SIGKILL)
-        self._process.wait_for(r"listening again on ")
+        self.wait_for(r"listening again on ")
 
     def call(
         self,

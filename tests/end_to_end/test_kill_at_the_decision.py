@@ -1,0 +1,82 @@
+"""A server that is ended with SIGKILL while its guard decides: one kill, one report, afterwards."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from flagd_server.clock import SystemClock
+from flagd_server.domain.times import format_time
+from tests.end_to_end import dying_server
+from tests.end_to_end.flag_server import FlagServer
+
+FLAG = "new-checkout"
+PATH = f"/api/v1/flags/{FLAG}/environments/production"
+FAILING = 40
+
+
+def summary(version: int) -> dict[str, Any]:
+    """Forty visitors of a quarter failed, and nobody of the other three."""
+    now = format_time(SystemClock().now())
+    hashes = [f"{number:016x}" for number in range(1, FAILING + 1)]
+    on = {
+        "flag": FLAG,
+        "split": "default",
+        "variant": "on",
+        "config_version": version,
+        "exposures": 250,
+        "errors": FAILING,
+        "units": {"error:KeyError": hashes},
+    }
+    off = on | {"variant": "off", "exposures": 750, "errors": 0, "units": {}}
+    return {
+        "instance": "i-1",
+        "sequence": 1,
+        "service": "shop",
+        "service_version": "1",
+        "applied_sequence": 0,
+        "started_at": now,
+        "ended_at": now,
+        "cells": [on, off],
+    }
+
+
+@pytest.mark.parametrize("moment", dying_server.MOMENTS)
+def test_there_is_one_kill_and_one_report(tmp_path: Path, moment: str) -> None:
+    marker = tmp_path / "died"
+    program = [dying_server.__file__, moment, str(marker)]
+    server = FlagServer(tmp_path, program=program)
+    try:
+        weights = {"on": 25_000, "off": 75_000}
+        server.create_flag(FLAG, default_serve={"split": {"weights": weights}})
+        version = server.call("GET", PATH).json()["version"]
+        token = server.sdk_tokens["production"]
+        decisive = summary(version)
+
+        with pytest.raises(requests.RequestException):
+            server.call("POST", "/sdk/v1/telemetry", decisive, token=token)
+        assert marker.exists()
+        server.wait_for(r"listening again on ")
+        # The process was told nothing, so it sends the summary again, as it is.
+        again = server.call("POST", "/sdk/v1/telemetry", decisive, token=token).json()
+        assert again["duplicate"] is (moment == dying_server.BEFORE_ANSWER)
+
+        kill = server.call("GET", PATH).json()["kill"]
+        assert kill["source"] == "guard"
+        history = server.call("GET", f"{PATH}/history").json()["items"]
+        assert [row["action"] for row in history].count("kill") == 1
+        evidence = server.call("GET", f"{PATH}/evidence").json()
+        assert [report["id"] for report in evidence["reports"]] == [kill["evidence"]]
+        assert evidence["running"] is None
+        audit = server.call("GET", f"/api/v1/audit?flag={FLAG}").json()["items"]
+        assert sum("kill" in row["action"] for row in audit) == 1
+        served = server.call("GET", "/sdk/v1/flags", token=token).json()
+        assert served["flags"][FLAG]["kill"]["id"] == kill["id"]
+        report = server.call("GET", f"{PATH}/evidence/{kill['evidence']}").json()
+        assert report["comparisons"][0]["treatment"]["failing_units"] == FAILING
+
+        third = server.call("POST", "/sdk/v1/telemetry", decisive, token=token).json()
+        assert third["duplicate"] is True
+    finally:
+        server.stop()
