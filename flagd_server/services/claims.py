@@ -46,7 +46,8 @@ class Claims:
         self._alarms = alarms
         self._on_capped = on_capped
         # As many as there are flags: a cell is held to its configuration before it is asked about.
-        self._flags: dict[tuple[str, str], _FlagNames] = {}
+        # By kind of token too, or whoever holds one for a web page could take all the names.
+        self._flags: dict[tuple[str, str, str], _FlagNames] = {}
 
     def within_exposures(
         self,
@@ -96,11 +97,17 @@ class Claims:
         return {flag: cells for flag, cells in by_flag.items() if sums[flag] <= left}, faults
 
     def release(
-        self, tx: Transaction, environment: str, flag: str, summary: Summary, hour: int
+        self,
+        tx: Transaction,
+        environment: str,
+        token: Token,
+        flag: str,
+        summary: Summary,
+        hour: int,
     ) -> tuple[str, str]:
         """Return service and version under which a flag is counted: their own, or `OTHER`."""
         release = (summary.service, summary.service_version)
-        if self._names(environment, flag).releases.admit(release, hour):
+        if self._names(environment, flag, token).releases.admit(release, hour):
             return release
         self._cap(
             tx,
@@ -117,6 +124,7 @@ class Claims:
         self,
         tx: Transaction,
         environment: str,
+        token: Token,
         flag: str,
         units: Mapping[str, tuple[str, ...]],
         hour: int,
@@ -125,7 +133,7 @@ class Claims:
 
         Other kinds beyond it, which no SDK makes, are left out.
         """
-        names = self._names(environment, flag).kinds
+        names = self._names(environment, flag, token).kinds
         beyond = [kind for kind in units if not names.admit(kind, hour)]
         if not beyond:
             return units
@@ -154,10 +162,11 @@ class Claims:
             f"too many services for their latency to be measured; last, {service!r}",
         )
 
-    def _names(self, environment: str, flag: str) -> _FlagNames:
-        names = self._flags.get((environment, flag))
+    def _names(self, environment: str, flag: str, token: Token) -> _FlagNames:
+        key = (environment, flag, token.kind)
+        names = self._flags.get(key)
         if names is None:
-            names = self._flags[environment, flag] = _FlagNames()
+            names = self._flags[key] = _FlagNames()
         return names
 
     def _cap(

@@ -54,7 +54,8 @@ class Accepted:
         processes: how many processes report in the environment.
         slow_over_s: latency thresholds of the reporting service, in seconds by quantile; empty
             while none is known.
-        exposed_below: units whose hash is below it are to be reported when they are first exposed.
+        exposed_below: units whose hash is below it are to be reported when they are first exposed;
+            64 bits.
     """
 
     accepted: int
@@ -106,7 +107,7 @@ class Ingestion:
 
     Args:
         retention: how long counts and the events of ended lives are kept.
-        exposed_below: (environment) → see `Accepted`.
+        exposed_below: (environment) → see `Accepted`; called by the writer in its transaction.
     """
 
     def __init__(
@@ -298,7 +299,7 @@ class Ingestion:
             refused,
             self._receipts.processes(environment),
             self._thresholds.slow_over_s(tx, environment, summary.service, int(at // 60)),
-            self._exposed_below(environment),
+            min(self._exposed_below(environment), _HASH_SPACE - 1),
         )
 
     def _count_cells(
@@ -311,10 +312,11 @@ class Ingestion:
             tx, environment, token, summary.instance, believable, process.exposures, at
         )
         minute = int(at // 60)
+        hour = minute // 60
         is_heard = token.kind != CLIENT_KIND
         by_flag: dict[str, list[records.Cell]] = {}
         for flag, cells in good.items():
-            release = self._claims.release(tx, environment, flag, summary, minute // 60)
+            release = self._claims.release(tx, environment, token, flag, summary, hour)
             batch.counts += [_count_row(environment, release, each.cell, minute) for each in cells]
             in_split = [(each.cell, each.split) for each in cells if each.split is not None]
             if is_heard and in_split:
@@ -328,7 +330,7 @@ class Ingestion:
                         instance=summary.instance,
                         exposures=cell.exposures,
                         errors=cell.errors,
-                        units=self._claims.units(tx, environment, flag, cell.units, minute // 60),
+                        units=self._claims.units(tx, environment, token, flag, cell.units, hour),
                         service=release[0],
                         service_version=release[1],
                         instance_since=process.since,

@@ -10,10 +10,19 @@ import pytest
 from flask import Flask
 from openapi_spec_validator import validate
 
+from flagd_sdk.core.summary import OTHER_KIND
 from flagd_server.api import problems
 from flagd_server.app import create_app
 from flagd_server.config import Settings
-from flagd_server.domain import condition_check, telemetry, validation
+from flagd_server.domain import (
+    allowance,
+    condition_check,
+    latency_hours,
+    telemetry,
+    validation,
+)
+from flagd_server.services.alarms import AlarmKind
+from flagd_server.services.claims import OTHER
 from tests.contract.openapi_contract import ContractError, Exchange, Operation, contract
 
 DOCUMENT = contract().document
@@ -69,6 +78,25 @@ def test_limits_are_those_of_the_domain() -> None:
     assert cell["units"]["maxProperties"] == telemetry.MAX_KINDS_PER_CELL
     assert cell["units"]["additionalProperties"]["maxItems"] == telemetry.MAX_UNITS_PER_KIND
     assert schemas["Count"]["maximum"] == telemetry.MAX_COUNT
+    receipt = schemas["TelemetryReceipt"]["properties"]
+    assert set(receipt["slow_over_s"]["properties"]) == set(latency_hours.QUANTILES)
+    assert schemas["Alarm"]["properties"]["kind"]["enum"] == list(AlarmKind)
+    (reporting,) = (each for each in contract().operations if each.name == "report_telemetry")
+    spelled = " ".join(reporting.definition["description"].split())
+    for limit in (
+        f"an instance, {allowance.SUMMARIES_OF_INSTANCE.per_s:,.0f} summaries a second",
+        f"({allowance.SUMMARIES_OF_INSTANCE.burst:,.0f} at once)",
+        f"{allowance.EXPOSURES_OF_INSTANCE.per_s:,.0f} exposures of one flag a second",
+        f"({allowance.EXPOSURES_OF_INSTANCE.burst / 1e6:.0f} million at once)",
+        f"a token, {allowance.SUMMARIES_OF_TOKEN.per_s:,.0f} summaries a second",
+        f"({allowance.SUMMARIES_OF_TOKEN.burst:,.0f} at once)",
+        f"{allowance.INSTANCES_OF_TOKEN_AN_HOUR:,} instances an hour",
+        f"versions beyond {allowance.RELEASES_OF_FLAG_AN_HOUR} an hour",
+        f"kinds beyond {allowance.KINDS_OF_FLAG_AN_HOUR} an hour",
+        f"version `{OTHER}` of service `{OTHER}`",
+        f"as `{OTHER_KIND}`",
+    ):
+        assert limit in spelled
     rules = schemas["ConfigurationUpdate"]["properties"]["rules"]
     assert rules["maxItems"] == validation.MAX_RULES
     assert schemas["Variants"]["maxProperties"] == validation.MAX_VARIANTS

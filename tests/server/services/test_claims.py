@@ -126,6 +126,18 @@ class TestPools:
         world.report(4, cells, service_version="v9")
         assert world.capped == []
 
+    def test_client_tokens_take_no_names_from_servers(self, world: World) -> None:
+        version = world.release()
+        for number in range(4):
+            cells = [cell("on", version, failing={f"error:E{number}": [number]})]
+            name = f"v{number}"
+            world.report(1, cells, instance=name, service_version=name, kind="client")
+        assert len(world.capped) == 1
+        failing = [cell("on", version, failing={BAD: [7]})]
+        world.report(1, failing, instance="i-server", service_version="v9")
+        assert len(world.capped) == 1
+        assert units_heard(world) == [{BAD: [f"{7:016x}"]}]
+
     def test_kinds_of_errors_beyond_the_limit_are_one_kind(self, world: World) -> None:
         version = world.release()
         known = {f"error:E{number}": [number] for number in range(3)}

@@ -7,6 +7,7 @@ import pytest
 
 from flagd_server.domain.telemetry import ErrorKind
 from flagd_server.errors import NotFoundError, StorageUnavailableError
+from flagd_server.services import thresholds
 from flagd_server.services.ingestion import EXPOSED_BELOW
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
@@ -237,6 +238,19 @@ class TestThresholds:
         monkeypatch.undo()
         self.serve(world, version, 7)
         assert self.asked(world) == {"p90": 0.027, "p99": 0.027}
+
+    def test_a_service_too_many_is_not_measured_and_told_of(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(thresholds, "SERVICES_OF_ENVIRONMENT", 1)
+        version = world.release()
+        self.serve(world, version, 12)
+        self.serve(world, version, 12, service="cart")
+        assert self.asked(world) != {}
+        assert self.asked(world, "cart") == {}
+        assert set(world.capped) == {(ENVIRONMENT, "services")}
+        (alarm,) = world.alarms.list(ENVIRONMENT)
+        assert "'cart'" in alarm.detail
 
     def test_old_rows_are_deleted(self, world: World) -> None:
         version = world.release()
