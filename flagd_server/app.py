@@ -151,10 +151,10 @@ def _build_services(settings: Settings, clock: Clock) -> Services:
             metrics.count_decision(environment, mode)
             aftermath.notice(environment, evidence)
 
-        guarding = Guarding(storage, kills, on_decision)
+        alarms_raised = Alarms(storage, clock, metrics.count_alarm)
+        guarding = Guarding(storage, kills, on_decision, alarms_raised.raise_by_name)
         aftermath.start()
         undo.callback(aftermath.close)
-        alarms_raised = Alarms(storage, clock, metrics.count_alarm)
         tokens = Tokens(storage, clock, hub.disconnect_token)
         tokens.watch()
         undo.callback(tokens.close)

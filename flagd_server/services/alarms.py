@@ -1,7 +1,8 @@
 """What people should look at and nothing waits for: kept in short, and once an hour in the audit.
 
-An alarm is one (kind, subject) of an environment, however often it is raised. The list in memory
-is for the present; what must not be lost is in the audit, from which it is filled after a restart.
+An alarm is one (kind, flag, subject) of an environment, however often it is raised. The list in
+memory is for the present; what must not be lost is in the audit, from which it is filled after a
+restart.
 """
 
 import logging
@@ -49,7 +50,7 @@ class AlarmKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One (kind, subject) of an environment.
+    """One (kind, flag, subject) of an environment.
 
     Attributes:
         subject: what it is about, such as the id of a token or the key of a flag.
@@ -67,7 +68,7 @@ class Alarm:
     count: int = 1
 
 
-_Key: TypeAlias = tuple[str, AlarmKind, str]
+_Key: TypeAlias = tuple[str, AlarmKind, str | None, str]
 
 
 class Alarms:
@@ -105,7 +106,7 @@ class Alarms:
     ) -> None:
         """Raise an alarm that stands if the open transaction is committed."""
         now = self._clock.now()
-        key = (environment, kind, subject)
+        key = (environment, kind, flag, subject)
         with self._lock:
             self._loaded(tx)
             if self._open is None or self._open[0] is not tx:
@@ -129,6 +130,20 @@ class Alarms:
         alarm = Alarm(kind, environment, flag, subject, detail, now, now)
         tx.after_commit(lambda: self._note(alarm))
 
+    def raise_by_name(
+        self,
+        tx: Transaction,
+        environment: str,
+        kind: str,
+        subject: str,
+        detail: str,
+        flag: str | None,
+    ) -> None:
+        """`raise_in` for the guard, which knows kinds by their names."""
+        self.raise_in(
+            tx, environment, kind=AlarmKind(kind), subject=subject, detail=detail, flag=flag
+        )
+
     def raise_now(
         self,
         environment: str,
@@ -141,7 +156,7 @@ class Alarms:
         """Raise an alarm outside any transaction; it costs one in an hour. Never raises."""
         now = self._clock.now()
         with self._lock:
-            is_due = self._audited.get((environment, kind, subject)) != _hour(now)
+            is_due = self._audited.get((environment, kind, flag, subject)) != _hour(now)
         if not is_due:
             self._note(Alarm(kind, environment, flag, subject, detail, now, now))
             return
@@ -182,7 +197,7 @@ class Alarms:
 
     def _put(self, alarm: Alarm) -> None:
         assert self._alarms is not None, "they are loaded before one is raised"
-        key = (alarm.environment, alarm.kind, alarm.subject)
+        key = (alarm.environment, alarm.kind, alarm.flag, alarm.subject)
         before = self._alarms.get(key)
         if before is not None:
             alarm = replace(alarm, first_at=before.first_at, count=before.count + 1)

@@ -7,7 +7,7 @@ durable commit is shared by all of them. The guard runs inside that transaction.
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,9 +38,7 @@ _MAX_WAITING = 4_096
 _ACKNOWLEDGE_WITHIN_S = 20.0
 _PRUNE_EVERY = timedelta(hours=1)
 _INSTANCES_REMEMBERED = 100_000
-_HASH_SPACE = 1 << 64
-# Of the units, whichever side they are on: enough for the sample ratio, and few enough to send.
-EXPOSED_BELOW = _HASH_SPACE // 4
+_LARGEST_HASH = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,6 @@ class Ingestion:
 
     Args:
         retention: how long counts and the events of ended lives are kept.
-        exposed_below: (environment) → see `Accepted`; called by the writer in its transaction.
     """
 
     def __init__(
@@ -119,14 +116,12 @@ class Ingestion:
         claims: Claims,
         clock: Clock,
         retention: timedelta = timedelta(days=30),
-        exposed_below: Callable[[str], int] = lambda environment: EXPOSED_BELOW,
     ) -> None:
         self._storage = storage
         self._guarding = guarding
         self._receipts = receipts
         self._turns = turns
         self._claims = claims
-        self._exposed_below = exposed_below
         self._clock = clock
         self._retention = retention
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(_MAX_WAITING)
@@ -299,7 +294,7 @@ class Ingestion:
             refused,
             self._receipts.processes(environment),
             self._thresholds.slow_over_s(tx, environment, summary.service, int(at // 60)),
-            min(self._exposed_below(environment), _HASH_SPACE - 1),
+            min(self._guarding.exposed_below(environment), _LARGEST_HASH),
         )
 
     def _count_cells(

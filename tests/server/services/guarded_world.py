@@ -76,12 +76,15 @@ class World:
         self.configurations = Configurations(self.storage, publisher)
         self.kills = Kills(self.storage, publisher)
         self.decisions: list[tuple[str, str, str]] = []
-        self.guarding = Guarding(
-            self.storage, self.kills, lambda *decision: self.decisions.append(decision)
-        )
         self.raised: list[tuple[str, str]] = []
         self.capped: list[tuple[str, str]] = []
         self.alarms = Alarms(self.storage, self.clock, lambda *raised: self.raised.append(raised))
+        self.guarding = Guarding(
+            self.storage,
+            self.kills,
+            lambda *decision: self.decisions.append(decision),
+            self.alarms.raise_by_name,
+        )
 
         def count_capped(environment: str, limit: str) -> None:
             self.capped.append((environment, limit))

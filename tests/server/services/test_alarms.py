@@ -5,7 +5,7 @@ import pytest
 
 from flagd_server.errors import NotFoundError, StorageUnavailableError
 from flagd_server.services.alarms import AlarmKind, Alarms
-from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World
+from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 CAPPED = AlarmKind.TELEMETRY_CAPPED
 
@@ -18,10 +18,12 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
-def raise_one(world: World, subject: str = "tok-1", detail: str = "too much") -> None:
+def raise_one(
+    world: World, subject: str = "tok-1", detail: str = "too much", flag: str | None = None
+) -> None:
     with world.storage.transaction() as tx:
         world.alarms.raise_in(
-            tx, ENVIRONMENT, kind=CAPPED, subject=subject, detail=detail, flag=FLAG
+            tx, ENVIRONMENT, kind=CAPPED, subject=subject, detail=detail, flag=flag
         )
 
 
@@ -34,14 +36,41 @@ def audited(world: World) -> list[str]:
 
 def test_an_alarm_is_one_however_often_it_is_raised(world: World) -> None:
     first_at = world.clock.now()
-    raise_one(world)
+    raise_one(world, flag=FLAG)
     world.clock.forward(10)
-    raise_one(world, detail="still too much")
+    raise_one(world, detail="still too much", flag=FLAG)
     (alarm,) = world.alarms.list(ENVIRONMENT)
     assert (alarm.kind, alarm.environment, alarm.flag) == (CAPPED, ENVIRONMENT, FLAG)
     assert (alarm.subject, alarm.detail, alarm.count) == ("tok-1", "still too much", 2)
     assert (alarm.first_at, alarm.last_at) == (first_at, world.clock.now())
     assert world.raised == [(ENVIRONMENT, "telemetry_capped")] * 2
+
+
+def test_the_same_of_two_flags_is_two(world: World) -> None:
+    with world.storage.transaction() as tx:
+        for flag in ("a", "b", "a"):
+            world.alarms.raise_by_name(
+                tx, ENVIRONMENT, "sample_ratio", "sample ratio", "too many", flag
+            )
+    found = {(alarm.flag, alarm.count) for alarm in world.alarms.list(ENVIRONMENT)}
+    assert found == {("a", 2), ("b", 1)}
+
+
+def test_what_the_guard_sets_aside_is_an_alarm(world: World) -> None:
+    version = world.version()
+    for number in range(3):
+        failing = {"error:E": [1_000 * number + n for n in range(10)]}
+        world.report(
+            1, [cell("off", version, exposures=3_000, failing=failing)], instance=f"i-{number}"
+        )
+    forged = {"error:Forged": list(range(10_000, 12_000))}
+    for sequence in (1, 2):
+        cells = [cell("on", version, exposures=2_000, failing=forged)]
+        world.report(sequence, cells, instance="i-forger")
+    assert not world.is_killed()
+    (alarm,) = world.alarms.list(ENVIRONMENT)
+    assert (alarm.kind, alarm.flag) == (AlarmKind.POISONED_TELEMETRY, FLAG)
+    assert "i-forger" in alarm.subject
 
 
 def test_the_latest_is_listed_first(world: World) -> None:

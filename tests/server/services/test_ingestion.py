@@ -8,7 +8,7 @@ import pytest
 from flagd_server.domain.telemetry import ErrorKind
 from flagd_server.errors import NotFoundError, StorageUnavailableError
 from flagd_server.services import thresholds
-from flagd_server.services.ingestion import EXPOSED_BELOW
+from flagd_server.services.guarding import SAMPLED_HASHES
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
@@ -162,8 +162,8 @@ def test_the_guard_is_told_by_which_token(world: World) -> None:
 
 def test_every_answer_says_which_units_are_sampled(world: World) -> None:
     world.release()
-    assert world.report(1, []).exposed_below == EXPOSED_BELOW
-    assert world.report(1, []).exposed_below == EXPOSED_BELOW
+    assert world.report(1, []).exposed_below == SAMPLED_HASHES
+    assert world.report(1, []).exposed_below == SAMPLED_HASHES
 
 
 class TestThresholds:
