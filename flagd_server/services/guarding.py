@@ -149,6 +149,10 @@ class Guarding:
             self._announce_kills(tx, lives, environment, at, killed)
             self._sequences[environment] = known.sequence
 
+    def is_guarded(self, environment: str, flag: str) -> bool:
+        """Return whether a life of the flag runs; `take_notice` has to come first."""
+        return self._lives is not None and (environment, flag) in self._lives
+
     def observe(
         self, tx: Transaction, environment: str, at: float, cells: Mapping[str, Sequence[Cell]]
     ) -> None:
@@ -344,7 +348,7 @@ class Guarding:
         had_decided = life.guard.has_killed
         life.guard.observe(event)
         row = {**event.to_document(), "version": life.version}
-        document = json.dumps(row, separators=(",", ":"))
+        document = _encode(row)
         has_units = any(cell.units for cell in cells)
         event_id = tx.append_guard_event(life.id, at, document, has_units=has_units)
         life.unsaved += 1
@@ -471,6 +475,10 @@ def _goes_first(
     """Return which flag was changed last, where it is not this one: it is the first suspect."""
     last = max(sharing, key=lambda row: row.at, default=newest)
     return last.flag if last.at > newest.at else None
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+"""Made once: `json.dumps` with options makes an encoder at each call, and this one runs often."""
 
 
 def _note_releases(life: Life, cells: Sequence[Cell]) -> str | None:

@@ -309,42 +309,47 @@ class Ingestion:
         minute = int(at // 60)
         hour = minute // 60
         is_heard = token.kind != CLIENT_KIND
+        if is_heard and environment not in batch.guarded:
+            batch.guarded.add(environment)
+            self._guarding.take_notice(tx, environment, at)
         by_flag: dict[str, list[records.Cell]] = {}
         for flag, cells in good.items():
             release = self._claims.release(tx, environment, token, flag, summary, hour)
             batch.counts += [_count_row(environment, release, each.cell, minute) for each in cells]
             in_split = [(each.cell, each.split) for each in cells if each.split is not None]
-            if is_heard and in_split:
-                _measure(batch, environment, release[0], in_split)
+            if not is_heard:
+                continue
+            _measure(batch, environment, release[0], in_split)
+            if self._guarding.is_guarded(environment, flag):
                 by_flag[flag] = [
                     records.Cell(
-                        split=cell.split,
-                        variant=cell.variant,
-                        weights=split.weights,
-                        config_version=cell.config_version,
+                        split=each.cell.split,
+                        variant=each.cell.variant,
+                        weights={} if each.split is None else each.split.weights,
+                        config_version=each.cell.config_version,
                         instance=summary.instance,
-                        exposures=cell.exposures,
-                        errors=cell.errors,
-                        units=self._claims.units(tx, environment, token, flag, cell.units, hour),
+                        exposures=each.cell.exposures,
+                        errors=each.cell.errors,
+                        units=self._claims.units(
+                            tx, environment, token, flag, each.cell.units, hour
+                        ),
                         service=release[0],
                         service_version=release[1],
                         instance_since=process.since,
                         token=token.id,
                     )
-                    for cell, split in in_split
+                    for each in cells
                 ]
-        # Error kinds are for people; they are kept for the flags that the summary counts as well.
+        # Error kinds are for people, who read them beside the guard's evidence: so they are kept of
+        # those only whom the guard hears, and for the flags that the summary counts as well.
         batch.error_kinds += [
             ErrorKindRow(
                 environment, row.flag, row.variant, row.kind, row.where, row.count, row.sample
             )
-            for row in summary.error_kinds
+            for row in (summary.error_kinds if is_heard else ())
             if row is not None and row.flag in good
         ]
         if is_heard:
-            if environment not in batch.guarded:
-                batch.guarded.add(environment)
-                self._guarding.take_notice(tx, environment, at)
             self._guarding.observe(tx, environment, at, by_flag)
         accepted = sum([len(cells) for cells in good.values()])
         return accepted, (*summary.refused, *unknown, *too_many)

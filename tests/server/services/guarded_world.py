@@ -16,6 +16,7 @@ from flagd_server.services.ingestion import Accepted, Ingestion
 from flagd_server.services.kills import Kills
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.receipts import Receipts
+from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.turns import Turns
 from flagd_server.storage import open_storage
@@ -75,6 +76,9 @@ class World:
         self.flags = Flags(self.storage, publisher)
         self.configurations = Configurations(self.storage, publisher)
         self.kills = Kills(self.storage, publisher)
+        self.slos = Slos(
+            self.storage, publisher, lambda environment: self.guarding.note_objectives(environment)
+        )
         self.decisions: list[tuple[str, str, str]] = []
         self.raised: list[tuple[str, str]] = []
         self.capped: list[tuple[str, str]] = []

@@ -292,3 +292,61 @@ def test_three_variants_share_alpha(world: World) -> None:
         [0.00035, 0.00015, 0.00035, 0.00015]
     )
     assert {c["control"]["variant"] for c in running["comparisons"]} == {"none"}
+
+
+class TestWithoutAControl:
+    """A flag that everybody has: no split decides, so there is no coin, only the objective."""
+
+    @pytest.fixture
+    def version(self, world: World) -> int:
+        world.release()
+        return world.patch(default_serve={"variant": "on"})
+
+    def report(self, world: World, version: int, seconds: range, errors: int) -> None:
+        for second in seconds:
+            failing = {"error:Boom": [1_000 * second + n for n in range(errors)]}
+            cells = [cell("on", version, exposures=100, failing=failing, split=None)]
+            world.report(second, cells)
+
+    def test_nothing_watches_until_the_service_has_an_objective(
+        self, world: World, version: int
+    ) -> None:
+        self.report(world, version, range(1, 20), errors=50)
+        assert world.guarding.running_evidence(ENVIRONMENT, FLAG) is None
+
+    def test_a_missed_objective_holds_and_is_reported(self, world: World, version: int) -> None:
+        world.slos.put(ENVIRONMENT, "shop", 0.999, actor="test")
+        self.report(world, version, range(1, 30), errors=0)
+        self.report(world, version, range(30, 60), errors=20)
+        running = world.guarding.running_evidence(ENVIRONMENT, FLAG)
+        assert running is not None
+        assert running["decision"]["hold"]
+        assert running["decision"]["guard"] == "availability"
+        assert not world.is_killed()
+        (service,) = running["availability"]
+        assert (service["service"], service["errors"]) == ("shop", 600)
+
+    def test_it_kills_where_the_policy_says_so(self, world: World, version: int) -> None:
+        world.slos.put(ENVIRONMENT, "shop", 0.999, actor="test")
+        version = world.patch(guard={"on_burn": "kill"})
+        self.report(world, version, range(1, 30), errors=20)
+        assert world.is_killed()
+
+    def test_another_objective_starts_another_life(self, world: World, version: int) -> None:
+        world.slos.put(ENVIRONMENT, "shop", 0.999, actor="test")
+        self.report(world, version, range(1, 3), errors=0)
+        before = world.guarding.running_evidence(ENVIRONMENT, FLAG)
+        world.slos.put(ENVIRONMENT, "shop", 0.99, actor="test")
+        self.report(world, version, range(3, 5), errors=0)
+        after = world.guarding.running_evidence(ENVIRONMENT, FLAG)
+        assert before is not None
+        assert after is not None
+        assert after["life"] > before["life"]
+        assert after["availability"][0]["objective"] == 0.99
+
+    def test_without_objectives_the_life_ends(self, world: World, version: int) -> None:
+        world.slos.put(ENVIRONMENT, "shop", 0.999, actor="test")
+        self.report(world, version, range(1, 3), errors=0)
+        world.slos.delete(ENVIRONMENT, "shop", actor="test")
+        self.report(world, version, range(3, 5), errors=0)
+        assert world.guarding.running_evidence(ENVIRONMENT, FLAG) is None
