@@ -10,6 +10,7 @@ SILENCE_S = 60.0
 # Some twelve failing users of a new kind decide; a fault in one request of twenty shows them
 # within so many exposures of the treatment. With fewer, nothing worth the name could have shown.
 LEAST_EXPOSURES = 240
+TOO_FEW = "too few events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def blindness_of(arms: Arms, t: float) -> list[Blind]:
     if exposed < LEAST_EXPOSURES:
         found.append(
             Blind(
-                "too few events",
+                TOO_FEW,
                 f"{arms.treatment!r} was served {exposed} times; below {LEAST_EXPOSURES} even a "
                 "fault in one request of twenty could hide",
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 from flagd_server.domain.guard.arms import Arms
 from flagd_server.domain.guard.availability import SUSPECT_WITHIN_S, Availability, Breach
-from flagd_server.domain.guard.blindness import Blind, blindness_of
+from flagd_server.domain.guard.blindness import TOO_FEW, Blind, blindness_of
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.controls import Controls
 from flagd_server.domain.guard.harm import excess_failures, has_spent
@@ -192,7 +192,8 @@ class FlagGuard:
         held = self.standing_decision
         if held is None:
             return is_near
-        longest = max((len(comparison.log) for comparison in self.comparisons), default=0)
+        logs = (each.log for pair in self.pairs.values() for each in pair.comparisons.values())
+        longest = max(map(len, logs), default=0)
         pause_s = _PAUSE_S_PER_TOSS * longest if longest > _SHORT_LOG else 0.0
         return t >= held.t + (pause_s if has_news else REJUDGE_S)
 
@@ -256,6 +257,9 @@ class FlagGuard:
         if not self.pairs:
             return [Blind(NO_CONTROL, "no split with two variants of weight has been exposed")]
         found = [blind for pair in self.pairs.values() for blind in blindness_of(pair.arms, t)]
+        if self.has_killed:
+            # What was seen was enough.
+            found = [blind for blind in found if blind.reason != TOO_FEW]
         found += (
             Blind(SAMPLE_RATIO_BLINDNESS, _explain_sample(standing))
             for standing in self.sample_ratios(t)
@@ -273,9 +277,10 @@ class FlagGuard:
         spent = None if worst.kills else self._spent(t)
         arms = worst.comparison.arms if spent is None else spent
         reason = explain(worst) if spent is None else self._explain_spent(spent)
+        kills = (worst.kills or spent is not None) and mistrusted is None
         return Decision(
             t=t,
-            kill=(worst.kills or spent is not None) and mistrusted is None,
+            kill=kills,
             hold=mistrusted is not None or any(s.is_decisive and not s.kills for s in standings),
             e_value=worst.e_value,
             rate_witness=worst.rate_witness,
@@ -287,7 +292,7 @@ class FlagGuard:
             treatment=arms.treatment,
             control=arms.control,
             guard="harm_budget" if spent is not None else worst.comparison.metric.guard,
-            blind=_reasons(blind),
+            blind=tuple(each for each in _reasons(blind) if not (kills and each == TOO_FEW)),
         )
 
     def _uncompared(self, t: float, blind: list[Blind]) -> Decision:
