@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks._harness import Row, markdown_table, print_table, rows_as_json
+from benchmarks._harness import Row, markdown_table, print_table, rewrite, rows_as_json
 
 # Each is a module with `run(small: bool) -> list[Row]`.
 BENCHMARKS = ("evaluation", "propagation", "guard")
@@ -24,15 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     names = BENCHMARKS if options.name == "all" else (options.name,)
     rows: list[Row] = []
-    sections = []
+    sections: dict[str, str] = {}
     for name in names:
         module = import_module(f"benchmarks.{name}")
         found: list[Row] = module.run(options.small)
         print_table(name, found)
-        sections.append(f"## {name}\n\n{module.__doc__}\n{markdown_table(found)}")
+        sections[name] = f"{module.__doc__}\n{markdown_table(found)}"
         rows += found
     if options.write is not None:
-        options.write.write_text("\n".join([_head(options.small), *sections]), encoding="utf-8")
+        report = options.write.read_text("utf-8") if options.write.exists() else ""
+        report = rewrite(report, sections, _head(options.small))
+        options.write.write_text(report, encoding="utf-8")
     if options.json:
         print(rows_as_json(rows))
     return 0
@@ -43,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=(*BENCHMARKS, "all"))
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, last")
     parser.add_argument("--small", action="store_true", help="seconds instead of minutes")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write a markdown report")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the results into a markdown report"
+    )
     return parser
 
 

@@ -90,6 +90,19 @@ def rows_as_json(rows: Sequence[Row]) -> str:
     return json.dumps([asdict(row) for row in rows], ensure_ascii=False)
 
 
+def rewrite(report: str, sections: Mapping[str, str], head: str | None = None) -> str:
+    """Return a markdown report with sections (title → body) made anew, and the others as they were.
+
+    A new section goes to the end; what stands above the first becomes `head` where one is given.
+    """
+    old_head, *old = f"\n{report}".split("\n## ")
+    bodies = {title.strip(): body.strip() for title, _, body in (s.partition("\n") for s in old)}
+    bodies |= {title: body.strip() for title, body in sections.items()}
+    parts = [(old_head if head is None else head).strip()]
+    parts += [f"## {title}\n\n{body}" for title, body in bodies.items()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def _cells(row: Row) -> tuple[str, str, str, str]:
     figure = f"{row.figure:,.0f}" if abs(row.figure) >= 1000 else f"{row.figure:.3g}"
     verdict = "" if not row.goal else "ok" if row.ok else "MISSED"

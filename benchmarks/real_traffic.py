@@ -12,7 +12,7 @@ import argparse
 import gzip
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -20,7 +20,7 @@ from random import Random
 from typing import NamedTuple
 
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.records import DEFAULT_ALPHA, Policy
+from flagd_server.domain.guard.records import DEFAULT_ALPHA, Event, Policy
 from flagd_server.domain.guard.traffic import BUCKETS, CONTROL, Request, read_traffic, split_traffic
 
 TRAFFIC = Path(__file__).parent.parent / "examples" / "data" / "access_log.csv.gz"
@@ -49,12 +49,19 @@ def load_traffic(path: Path = TRAFFIC) -> list[Request]:
         return read_traffic(file)
 
 
+def recorded_life(
+    traffic: Sequence[Request], share: int, processes: int, run: int
+) -> Iterator[Event]:
+    """Yield one life of a flag that does nothing, at `share` percent, as the server takes it in."""
+    random = Random(f"{share}/{processes}/{run}")
+    return split_traffic(traffic, share * _BUCKETS_PER_PERCENT, processes, random)
+
+
 def replay(traffic: Sequence[Request], share: int, processes: int, run: int) -> Life:
     """Run one life of a flag that does nothing, at `share` percent."""
-    random = Random(f"{share}/{processes}/{run}")
     guard = FlagGuard(Policy(off_variant=CONTROL), traffic[0].t)
     closest = 0.0
-    for event in split_traffic(traffic, share * _BUCKETS_PER_PERCENT, processes, random):
+    for event in recorded_life(traffic, share, processes, run):
         guard.observe(event)
         if any(cell.units for cell in event.cells):
             closest = max(closest, guard.decision.e_value / guard.decision.threshold)

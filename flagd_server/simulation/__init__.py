@@ -1,0 +1,1 @@
+"""Simulated lives of guarded flags: pure, each a function of its scenario and seed."""

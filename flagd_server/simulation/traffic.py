@@ -1,0 +1,306 @@
+"""Draws a life: what the server takes in, event by event, as the guard reads it.
+
+Only what the guard reads is drawn: how many requests each arm made, and which units failed, were
+slow, or were exposed first. A process reports within a second of a failure, and at each beat.
+"""
+
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import accumulate, groupby
+from math import exp
+from operator import itemgetter
+from random import Random
+from typing import NamedTuple
+
+from flagd_server.domain.guard.records import Cell, Event
+from flagd_server.simulation.population import ALL_HASHES, BUCKETS, Population
+from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario
+
+KINDS = 10
+SPLIT, TREATMENT, CONTROL = "default", "on", "off"
+NEW_KIND = "error:New"
+SLOW, NEAR, EXPOSED = "slow:p99", "near:p99", "exposed"
+# Of those over the threshold, the part that is not over it by more than the margin of latency.
+NEAR_PART = 0.1
+
+_ERROR = "error:"
+_OLD_KINDS = tuple(f"error:K{k}" for k in range(KINDS))
+_RENAMED_KINDS = tuple(f"error:New{k}" for k in range(KINDS))
+_KIND_WEIGHTS = tuple(accumulate(1.0 / (k + 1) for k in range(KINDS)))
+_VARIANTS = (TREATMENT, CONTROL)
+# Each process reports every second for ten minutes from the start and from a fault's beginning;
+# else at its heartbeat and after a failure, as the exposures between them change no decision.
+_BEAT_S, _HEARTBEAT_S, _CLOSELY_S = 1, 10, 600.0
+# Above this mean a normal draw, rounded, is a Poisson one for our purposes.
+_MANY = 12.0
+
+
+class _Finding(NamedTuple):
+    """One unit event; sorts by when and by whom it is reported.
+
+    Attributes:
+        second: within the beat.
+        side: 0 in the treatment, 1 in the control.
+    """
+
+    second: int
+    process: int
+    side: int
+    kind: str
+    unit: int
+    by_fault: bool
+
+
+_when_and_who = itemgetter(0, 1)
+
+
+@dataclass(slots=True)
+class Harm:
+    """What the fault has done so far.
+
+    Attributes:
+        exposures: requests that were served the treatment since it began.
+        requests: those it made fail, or slow.
+        units: the distinct users who met it.
+    """
+
+    exposures: int = 0
+    requests: int = 0
+    units: set[int] = field(default_factory=set)
+
+
+class Traffic:
+    """One life, to be drawn once by `events`; a function of its scenario and seed.
+
+    Attributes:
+        harm: up to the event that was yielded last.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.harm = Harm()
+        self._scenario = scenario
+        self._random = Random(f"{scenario.name}/{seed}")
+        self._population = Population(scenario.units, scenario.zipf, self._random)
+        self._tries = 1 + scenario.retries
+        self._instances = tuple(f"i{number}" for number in range(scenario.processes))
+        self._ramp = list(scenario.ramp)
+        self._version = 0
+        self._weights: dict[str, int] = {}
+        self._arms = self._population.arms(0)
+        self._planned: list[tuple[float, str, int, bool]] = []
+        self._hours_planned = 0
+        self._fault: Fault | None = None  # once it has begun
+        self._has_released = False
+        # Requests a second that one process serves of either arm, in the present beat.
+        self._rates = (0.0, 0.0)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what the server would take in, in its order."""
+        scenario, t = self._scenario, 0.0
+        yield from self._changes(t)
+        self._plan_first_exposures()
+        while t < scenario.duration_s:
+            seconds = self._beat_s(t)
+            yield from self._beat(t, seconds)
+            t += seconds
+            yield from self._changes(t)
+
+    def _beat_s(self, t: float) -> int:
+        fault = self._scenario.fault
+        is_close = t < _CLOSELY_S or (
+            fault is not None and abs(t - fault.at_s) < _CLOSELY_S  # so that it begins with a beat
+        )
+        return _BEAT_S if is_close else _HEARTBEAT_S
+
+    def _changes(self, t: float) -> Iterator[Event]:
+        """Make the changes that are due; yield those that the server announces."""
+        while self._ramp and t >= self._ramp[0][0]:
+            _, percent = self._ramp.pop(0)
+            on = round(percent * BUCKETS / 100)
+            self._weights = {TREATMENT: on, CONTROL: BUCKETS - on}
+            self._arms = self._population.arms(on)
+            self._version += 1
+            if self._version > 1:
+                yield Event(t, announced="weights")
+        fault = self._scenario.fault
+        if self._fault is None and fault is not None and t >= fault.at_s:
+            self._fault = fault
+            if fault.is_announced:
+                yield Event(t, announced="version")
+        trouble = self._scenario.trouble
+        if trouble is not None and trouble.is_release and not self._has_released:
+            self._has_released = t >= trouble.from_s
+            if self._has_released:
+                yield Event(t, announced="version")
+
+    def _beat(self, t: float, seconds: int) -> Iterator[Event]:
+        scenario = self._scenario
+        load = scenario.requests_per_s * scenario.load(t)
+        treated, spared = self._arms
+        self._rates = (
+            load * scenario.asks * treated.volume / scenario.processes,
+            load * spared.volume / scenario.processes,
+        )
+        if scenario.slow and t >= self._hours_planned * HOUR_S:
+            self._plan_slowness(t, load)
+        findings = self._failures(t, seconds, load)
+        if self._planned:
+            findings += self._due(t, seconds)
+        findings.sort()
+        reported = [0] * scenario.processes
+        for (second, process), group in groupby(findings, _when_and_who):
+            yield self._report(t, process, reported[process], second + 1, tuple(group))
+            reported[process] = second + 1
+        for process, since in enumerate(reported):
+            if since < seconds:
+                yield self._report(t, process, since, seconds, ())
+
+    def _failures(self, t: float, seconds: int, load: float) -> list[_Finding]:
+        scenario, fault, trouble = self._scenario, self._fault, self._scenario.trouble
+        failing = load * seconds * scenario.base * scenario.failing(t)
+        is_troubled = trouble is not None and trouble.from_s <= t < trouble.until_s
+        findings: list[_Finding] = []
+        for side, arm in enumerate(self._arms):
+            asks = 1.0 if side else scenario.asks
+            mean = failing * arm.failure * asks
+            kinds = _OLD_KINDS if side or not scenario.is_renamed else _RENAMED_KINDS
+            findings += self._draw(side, seconds, mean, kinds)
+            if fault is not None and not fault.is_slowness and side == 0:
+                kinds = (NEW_KIND,) if fault.has_new_kind else _OLD_KINDS
+                more = mean * (fault.ratio - 1.0)
+                findings += self._draw(side, seconds, more, kinds, by_fault=True)
+            if is_troubled:
+                assert trouble is not None
+                sick = load * seconds * arm.volume * asks * trouble.extra_rate
+                sick *= trouble.processes / scenario.processes
+                findings += self._draw(side, seconds, sick, _OLD_KINDS, sick_of=trouble.processes)
+        return findings
+
+    def _draw(
+        self,
+        side: int,
+        seconds: int,
+        mean: float,
+        kinds: Sequence[str],
+        *,
+        by_fault: bool = False,
+        sick_of: int = 0,
+    ) -> list[_Finding]:
+        """Draw a beat's failures of one arm; a sick process fails users whatever their frailty."""
+        count = self._poisson(mean)
+        if not count:
+            return []
+        arm, random = self._arms[side], self._random.random
+        weights = arm.volumes if sick_of else arm.failures
+        processes = sick_of or self._scenario.processes
+        total = _KIND_WEIGHTS[len(kinds) - 1]
+        return [
+            _Finding(
+                int(random() * seconds),
+                int(random() * processes),
+                side,
+                kinds[bisect(_KIND_WEIGHTS, random() * total)],
+                unit,
+                by_fault,
+            )
+            for unit in self._random.choices(arm.members, cum_weights=weights, k=count)
+        ]
+
+    def _plan_slowness(self, t: float, load: float) -> None:
+        """Draw who will be slow this hour; each is looked at once, when first exposed in it."""
+        scenario, fault = self._scenario, self._scenario.fault
+        self._hours_planned += 1
+        for side, arm in enumerate(self._arms):
+            if not arm.members:
+                continue
+            usual = len(arm.members) * scenario.slow
+            causes: list[tuple[str, float, Fault | None]] = [
+                (SLOW, usual * (1.0 - NEAR_PART), None),
+                (NEAR, usual * NEAR_PART, None),
+            ]
+            if side == 0 and fault is not None and fault.is_slowness:
+                causes.append((SLOW, usual * (fault.ratio - 1.0), fault))
+            requests_per_s = load * (1.0 if side else scenario.asks)
+            seen: set[int] = set()
+            for kind, mean, cause in causes:
+                since_s = 0.0 if cause is None else cause.at_s
+                count = self._poisson(mean)
+                for unit in self._random.choices(arm.members, cum_weights=arm.frailties, k=count):
+                    rate = self._population.volumes[unit] * requests_per_s
+                    at = t + self._random.expovariate(rate)
+                    if unit not in seen and since_s <= at < t + HOUR_S:
+                        seen.add(unit)
+                        heappush(self._planned, (at, kind, unit, cause is not None))
+
+    def _plan_first_exposures(self) -> None:
+        """Draw when those units are first exposed whose hash is under the sampling threshold."""
+        scenario = self._scenario
+        if not scenario.sampled:
+            return
+        for unit, volume in enumerate(self._population.volumes):
+            if int(self._population.hash_of(unit), 16) < scenario.sampled * ALL_HASHES:
+                at = self._random.expovariate(volume * scenario.requests_per_s)
+                heappush(self._planned, (at, EXPOSED, unit, False))
+
+    def _due(self, t: float, seconds: int) -> list[_Finding]:
+        """Return what was planned for this beat."""
+        found: list[_Finding] = []
+        random, processes = self._random.random, self._scenario.processes
+        while self._planned and self._planned[0][0] < t + seconds:
+            at, kind, unit, by_fault = heappop(self._planned)
+            side = int(not self._population.is_treated(unit, self._weights[TREATMENT]))
+            if kind == EXPOSED and side == 0 and random() < self._scenario.lost:
+                continue
+            process = int(random() * processes)
+            found.append(_Finding(int(at - t), process, side, kind, unit, by_fault))
+        return found
+
+    def _report(
+        self, t: float, process: int, since: int, until: int, findings: Sequence[_Finding]
+    ) -> Event:
+        """Return the summary of one process over seconds [since, until) of the beat."""
+        cells = []
+        for side, rate in enumerate(self._rates):
+            exposures, errors = self._poisson(rate * (until - since)), 0
+            units: dict[str, tuple[str, ...]] = {}
+            for finding in findings:
+                if finding.side == side:
+                    unit = self._population.hash_of(finding.unit)
+                    units[finding.kind] = (*units.get(finding.kind, ()), unit)
+                    if finding.kind.startswith(_ERROR):
+                        errors += self._tries
+            exposures += errors - errors // self._tries  # to try again is a request too
+            exposures = max(exposures, errors)
+            if exposures or units:
+                cells.append(
+                    Cell(
+                        SPLIT,
+                        _VARIANTS[side],
+                        self._weights,
+                        self._version,
+                        self._instances[process],
+                        exposures,
+                        errors,
+                        units,
+                    )
+                )
+            if side == 0 and self._fault is not None:
+                self.harm.exposures += exposures
+        for finding in findings:
+            if finding.by_fault:
+                self.harm.requests += self._tries
+                self.harm.units.add(finding.unit)
+        return Event(t + until, tuple(cells))
+
+    def _poisson(self, mean: float) -> int:
+        if mean > _MANY:
+            return max(0, round(self._random.gauss(mean, mean**0.5)))
+        # Knuth's product of uniforms.
+        draw = self._random.random
+        floor, count, product = exp(-mean), 0, draw()
+        while product > floor:
+            count += 1
+            product *= draw()
+        return count
