@@ -31,6 +31,8 @@ from benchmarks.guard.lives import Job, Results, ResultsError, run_lives
 from benchmarks.guard.table import lines, markdown
 
 SECTION = "guard, whole run"
+# Lives for a row of which the share is to be known only roughly.
+_ENOUGH = 1_000
 _INTRODUCTION = """\
 False kills are of whole lives at the default alpha of 0.1 %, with the exact upper 95 % bound on
 their share in brackets. Delays are medians. Each row's lives were judged by all four methods, event
@@ -80,8 +82,7 @@ def _is_asked_for(case: Case, parts: Sequence[str]) -> bool:
 
 def _count(case: Case, options: argparse.Namespace) -> int:
     counts = {Group.FALSE_KILLS: options.lives, Group.DELAY: options.delays}
-    # A share of 2 % is known well enough from a thousand.
-    return int(counts.get(case.group, min(options.lives, 1_000)))
+    return int(counts.get(case.group, min(options.lives, _ENOUGH)))
 
 
 def _progress() -> Progress:
@@ -101,7 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--lives", type=int, default=1_000, help="for each row of false kills")
+    parser.add_argument(
+        "--lives",
+        type=int,
+        default=1_000,
+        help=f"for each row of false kills; the rows of less weight get {_ENOUGH:,} at most",
+    )
     parser.add_argument("--delays", type=int, default=101, help="runs for each row of delays")
     parser.add_argument("--rows", nargs="+", default=[], help="parts of the names of rows")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

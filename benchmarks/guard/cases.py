@@ -26,6 +26,7 @@ class Group(Enum):
     """What a row measures."""
 
     FALSE_KILLS = "false kills, at most alpha"
+    ALSO_HARMLESS = "false kills at other shares and by latency, at most alpha"
     ROBUSTNESS = "false kills of features that only look bad, at most 2 %"
     DELAY = "delay from fault to kill, in multiples of Wald's bound"
 
@@ -83,18 +84,23 @@ def _harmless() -> list[Case]:
             "five announced changes",
             ramp=tuple((0.7 * HOUR_S * step, 5.0 + 9.0 * step) for step in range(6)),
         ),
-        *(
-            Scenario(f"plain, share {share:g} %", ramp=((0.0, share),))
-            for share in (1.0, 5.0, 50.0)
-        ),
-        Scenario("outage in both arms, share 1 %", ramp=((0.0, 1.0),), failing=outage),
-        Scenario("outage in both arms, share 50 %", ramp=((0.0, 50.0),), failing=outage),
     ]
     rows = [Case(Group.FALSE_KILLS, s.name, DEFAULT_ALPHA, s) for s in scenarios]
     for share in (5, 25, 50):
         name = f"recorded traffic, share {share} %"
         rows.append(Case(Group.FALSE_KILLS, name, DEFAULT_ALPHA, real_share=share))
     return rows
+
+
+def _also_harmless() -> list[Case]:
+    plain, down = Scenario("plain"), Scenario("outage in both arms", failing=outage)
+    scenarios = [
+        replace(scenario, name=f"{scenario.name}, share {share:g} %", ramp=((0.0, share),))
+        for scenario in (plain, down)
+        for share in (1.0, 5.0, 50.0)
+    ]
+    scenarios.append(Scenario("plain, with slow users and first exposures", slow=0.01, sampled=0.1))
+    return [Case(Group.ALSO_HARMLESS, s.name, DEFAULT_ALPHA, s) for s in scenarios]
 
 
 def _robust() -> list[Case]:
@@ -167,4 +173,4 @@ def _kinds(is_new: bool) -> str:
     return "new kind" if is_new else "old kinds"
 
 
-CASES = (*_harmless(), *_robust(), *_delays())
+CASES = (*_harmless(), *_also_harmless(), *_robust(), *_delays())

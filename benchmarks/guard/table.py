@@ -41,14 +41,16 @@ class Line:
         if judge not in self.lives[0].killed_after_s:
             return ""
         if self.case.group is not Group.DELAY:
-            return f"{self.killed(judge):,} (≤ {self.bound(judge):.2g} %)"
+            killed = self.killed(judge)
+            most = 100.0 * upper_bound(killed, len(self.lives))
+            return (
+                f"{killed:,} (≤ {most:.0f} %)" if most >= 10.0 else f"{killed:,} (≤ {most:.2g} %)"
+            )
         delay, before = self.delay(judge), self.killed(judge, before_fault=True)
+        if before == len(self.lives):
+            return "all killed before"
         said = "not found" if delay == inf else f"{delay:.2f} ×"
         return said + (f", {before / len(self.lives):.0%} killed before" if before else "")
-
-    def bound(self, judge: str) -> float:
-        """Return the upper 95 % bound on the share of false kills, in percent."""
-        return 100.0 * upper_bound(self.killed(judge), len(self.lives))
 
     @property
     def goal(self) -> str:

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from flagd_server.cli import backtest, serve, tokens
+from flagd_server.cli import backtest, serve, simulate, tokens
 from flagd_server.cli.options import complain
 from flagd_server.errors import ServerError, SettingsError
 
-COMMANDS = (serve, tokens, backtest)
+COMMANDS = (serve, tokens, backtest, simulate)
 """Every command, in the order of the help: a new one is a module here."""
 
 _OUR_PACKAGES = ("flagd_sdk", "flagd_server")

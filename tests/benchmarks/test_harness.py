@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks._harness import Row, at_least, at_most, informs, interleaved, ratio, rows_as_json
+from benchmarks._harness import (
+    Row,
+    at_least,
+    at_most,
+    informs,
+    interleaved,
+    ratio,
+    rewrite,
+    rows_as_json,
+)
 
 ROWS = [at_most("slow", 2.0, "×", 2.5), informs("floor", 1234.5, "ns")]
 MISSED = [at_least("threads", 0.5, "×", 0.95)]
@@ -76,6 +85,13 @@ def test_all_of_them_go_into_one_report(tmp_path: Path) -> None:
     ]
     assert "| slow | 2 × | ≤ 2.5 | ok |" in text
     assert "small run" in text
+
+
+def test_a_section_is_made_anew_and_the_others_stay_in_place() -> None:
+    report = "# Old\n\n## one\n\nfirst\n\n### part\n\n## two\n\nsecond\n"
+    assert rewrite(report, {"one": "new"}) == "# Old\n\n## one\n\nnew\n\n## two\n\nsecond\n"
+    assert rewrite(report, {"three": "third"}, "# New").startswith("# New\n\n## one\n\nfirst\n")
+    assert rewrite("", {"one": "first"}) == "## one\n\nfirst\n"
 
 
 def test_floor_and_subject_take_the_same_decisions() -> None:

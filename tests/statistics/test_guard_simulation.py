@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 from benchmarks.guard.cases import CASES, Case, Group
-from flagd_server.domain.guard.flag_guard import FlagGuard
+from flagd_server.domain.guard.flag_guard import SAMPLE_RATIO_BLINDNESS, FlagGuard
 from flagd_server.domain.guard.records import Policy
 from flagd_server.simulation.bounds import upper_bound, wald_bound_s
 from flagd_server.simulation.life import guard, live
@@ -82,6 +82,26 @@ def test_a_fault_after_hours_of_health_is_found_too() -> None:
     after_s = live(scenario, seed=1).killed_after_s
     assert after_s is not None
     assert 0.0 < after_s < 3.0 * wald_bound_s(0.001, 5.0)
+
+
+def test_a_feature_that_slows_its_users_is_killed_and_one_that_does_not_is_not() -> None:
+    healthy = Scenario("latency", units=5_000, base=1e-4, slow=0.01, duration_s=HOUR_S)
+    slowing = replace(healthy, fault=Fault(5.0, is_slowness=True))
+    assert [live(healthy, seed).killed_after_s for seed in range(4)] == [None] * 4
+    for seed in range(4):
+        judge = guard()
+        assert live(slowing, seed, judge).killed_after_s is not None
+        assert judge.decision.guard == "latency"
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.5])
+def test_a_guard_is_blind_where_first_exposures_of_one_side_are_lost(lost: float) -> None:
+    scenario = Scenario("sampled", base=1e-4, sampled=0.03, lost=lost, duration_s=HOUR_S / 2)
+    for seed in range(2):
+        judge = guard()
+        live(scenario, seed, judge)
+        reasons = [blind.reason for blind in judge.blindness(HOUR_S / 2)]
+        assert reasons == ([SAMPLE_RATIO_BLINDNESS] if lost else [])
 
 
 def test_the_bound_is_the_published_one() -> None:
