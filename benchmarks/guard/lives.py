@@ -10,9 +10,10 @@ from typing import NamedTuple
 import flagd_server
 from benchmarks.guard.cases import CASES, Case
 from benchmarks.guard.peers import FixedThreshold, RepeatedZTest, SequentialInterval
-from benchmarks.real_traffic import Request, load_traffic, recorded_life
+from benchmarks.real_traffic import load_traffic, recorded_life
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Policy
+from flagd_server.domain.guard.traffic import Request
 from flagd_server.simulation.life import Judge, kills, race
 
 GUARD = "guard"

@@ -7,23 +7,20 @@ slow, or were exposed first. A process reports within a second of a failure, and
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from itertools import accumulate, groupby
-from math import exp
 from operator import itemgetter
 from random import Random
 from typing import NamedTuple
 
 from flagd_server.domain.guard.records import Cell, Event
-from flagd_server.simulation.population import ALL_HASHES, BUCKETS, Population
-from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario
+from flagd_server.simulation.looks import EXPOSED, Looks
+from flagd_server.simulation.poisson import poisson
+from flagd_server.simulation.population import BUCKETS, Population
+from flagd_server.simulation.scenario import Fault, Scenario
 
 KINDS = 10
 SPLIT, TREATMENT, CONTROL = "default", "on", "off"
 NEW_KIND = "error:New"
-SLOW, NEAR, EXPOSED = "slow:p99", "near:p99", "exposed"
-# Of those over the threshold, the part that is not over it by more than the margin of latency.
-NEAR_PART = 0.1
 
 _ERROR = "error:"
 _OLD_KINDS = tuple(f"error:K{k}" for k in range(KINDS))
@@ -33,8 +30,6 @@ _VARIANTS = (TREATMENT, CONTROL)
 # Each process reports every second for ten minutes from the start and from a fault's beginning;
 # else at its heartbeat and after a failure, as the exposures between them change no decision.
 _BEAT_S, _HEARTBEAT_S, _CLOSELY_S = 1, 10, 600.0
-# Above this mean a normal draw, rounded, is a Poisson one for our purposes.
-_MANY = 12.0
 
 
 class _Finding(NamedTuple):
@@ -89,8 +84,7 @@ class Traffic:
         self._version = 0
         self._weights: dict[str, int] = {}
         self._arms = self._population.arms(0)
-        self._planned: list[tuple[float, str, int, bool]] = []
-        self._hours_planned = 0
+        self._looks = Looks(scenario, self._population, self._random)
         self._fault: Fault | None = None  # once it has begun
         self._has_released = False
         # Requests a second that one process serves of either arm, in the present beat.
@@ -100,7 +94,6 @@ class Traffic:
         """Yield what the server would take in, in its order."""
         scenario, t = self._scenario, 0.0
         yield from self._changes(t)
-        self._plan_first_exposures()
         while t < scenario.duration_s:
             seconds = self._beat_s(t)
             yield from self._beat(t, seconds)
@@ -143,11 +136,8 @@ class Traffic:
             load * scenario.asks * treated.volume / scenario.processes,
             load * spared.volume / scenario.processes,
         )
-        if scenario.slow and t >= self._hours_planned * HOUR_S:
-            self._plan_slowness(t, load)
         findings = self._failures(t, seconds, load)
-        if self._planned:
-            findings += self._due(t, seconds)
+        findings += self._looked_at(t, seconds, load)
         findings.sort()
         reported = [0] * scenario.processes
         for (second, process), group in groupby(findings, _when_and_who):
@@ -189,7 +179,7 @@ class Traffic:
         sick_of: int = 0,
     ) -> list[_Finding]:
         """Draw a beat's failures of one arm; a sick process fails users whatever their frailty."""
-        count = self._poisson(mean)
+        count = poisson(self._random, mean)
         if not count:
             return []
         arm, random = self._arms[side], self._random.random
@@ -208,54 +198,16 @@ class Traffic:
             for unit in self._random.choices(arm.members, cum_weights=weights, k=count)
         ]
 
-    def _plan_slowness(self, t: float, load: float) -> None:
-        """Draw who will be slow this hour; each is looked at once, when first exposed in it."""
-        scenario, fault = self._scenario, self._scenario.fault
-        self._hours_planned += 1
-        for side, arm in enumerate(self._arms):
-            if not arm.members:
-                continue
-            usual = len(arm.members) * scenario.slow
-            causes: list[tuple[str, float, Fault | None]] = [
-                (SLOW, usual * (1.0 - NEAR_PART), None),
-                (NEAR, usual * NEAR_PART, None),
-            ]
-            if side == 0 and fault is not None and fault.is_slowness:
-                causes.append((SLOW, usual * (fault.ratio - 1.0), fault))
-            requests_per_s = load * (1.0 if side else scenario.asks)
-            seen: set[int] = set()
-            for kind, mean, cause in causes:
-                since_s = 0.0 if cause is None else cause.at_s
-                count = self._poisson(mean)
-                for unit in self._random.choices(arm.members, cum_weights=arm.frailties, k=count):
-                    rate = self._population.volumes[unit] * requests_per_s
-                    at = t + self._random.expovariate(rate)
-                    if unit not in seen and since_s <= at < t + HOUR_S:
-                        seen.add(unit)
-                        heappush(self._planned, (at, kind, unit, cause is not None))
-
-    def _plan_first_exposures(self) -> None:
-        """Draw when those units are first exposed whose hash is under the sampling threshold."""
-        scenario = self._scenario
-        if not scenario.sampled:
-            return
-        for unit, volume in enumerate(self._population.volumes):
-            if int(self._population.hash_of(unit), 16) < scenario.sampled * ALL_HASHES:
-                at = self._random.expovariate(volume * scenario.requests_per_s)
-                heappush(self._planned, (at, EXPOSED, unit, False))
-
-    def _due(self, t: float, seconds: int) -> list[_Finding]:
-        """Return what was planned for this beat."""
-        found: list[_Finding] = []
+    def _looked_at(self, t: float, seconds: int, load: float) -> list[_Finding]:
+        """Return the users who prove slow, or are first exposed, in this beat."""
         random, processes = self._random.random, self._scenario.processes
-        while self._planned and self._planned[0][0] < t + seconds:
-            at, kind, unit, by_fault = heappop(self._planned)
+        findings: list[_Finding] = []
+        for at, kind, unit, by_fault in self._looks.due(t, seconds, load, self._arms):
             side = int(not self._population.is_treated(unit, self._weights[TREATMENT]))
-            if kind == EXPOSED and side == 0 and random() < self._scenario.lost:
-                continue
-            process = int(random() * processes)
-            found.append(_Finding(int(at - t), process, side, kind, unit, by_fault))
-        return found
+            if kind != EXPOSED or side or random() >= self._scenario.lost:
+                process = int(random() * processes)
+                findings.append(_Finding(int(at - t), process, side, kind, unit, by_fault))
+        return findings
 
     def _report(
         self, t: float, process: int, since: int, until: int, findings: Sequence[_Finding]
@@ -263,7 +215,7 @@ class Traffic:
         """Return the summary of one process over seconds [since, until) of the beat."""
         cells = []
         for side, rate in enumerate(self._rates):
-            exposures, errors = self._poisson(rate * (until - since)), 0
+            exposures, errors = poisson(self._random, rate * (until - since)), 0
             units: dict[str, tuple[str, ...]] = {}
             for finding in findings:
                 if finding.side == side:
@@ -293,14 +245,3 @@ class Traffic:
                 self.harm.requests += self._tries
                 self.harm.units.add(finding.unit)
         return Event(t + until, tuple(cells))
-
-    def _poisson(self, mean: float) -> int:
-        if mean > _MANY:
-            return max(0, round(self._random.gauss(mean, mean**0.5)))
-        # Knuth's product of uniforms.
-        draw = self._random.random
-        floor, count, product = exp(-mean), 0, draw()
-        while product > floor:
-            count += 1
-            product *= draw()
-        return count

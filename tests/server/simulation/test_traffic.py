@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 
 from flagd_server.domain.guard.records import Event, parse_event
+from flagd_server.simulation.looks import EXPOSED, NEAR, SLOW
 from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario, Trouble, outage
-from flagd_server.simulation.traffic import EXPOSED, KINDS, NEAR, NEW_KIND, SLOW, Traffic
+from flagd_server.simulation.traffic import KINDS, NEW_KIND, Traffic
 
 PLAIN = Scenario("plain", duration_s=HOUR_S, units=5_000)
 SHARE = 0.25
