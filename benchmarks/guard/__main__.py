@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = results.missing(jobs)
         with _progress() as progress:
             task = progress.add_task("lives", total=len(jobs), completed=len(jobs) - len(missing))
-            for life in run_lives(missing, options.workers):
-                results.add(life)
-                progress.advance(task)
+            with suppress(KeyboardInterrupt):  # the tables then tell of what there is
+                for life in run_lives(missing, options.workers):
+                    results.add(life)
+                    progress.advance(task)
     asked_for = {(job.case, job.seed) for job in jobs}
     tables = markdown(lines(life for life in results.lives if (life.case, life.seed) in asked_for))
     print(tables)

@@ -1,6 +1,7 @@
 """Runs lives of the rows over the cores, and keeps each as a line that a later run goes on from."""
 
 import json
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from multiprocessing import Pool
@@ -81,8 +82,9 @@ def run_lives(jobs: Sequence[Job], workers: int) -> Iterator[Life]:
     """Run jobs over so many processes; yield each life as it ends."""
     # The long ones first, so that all cores end together.
     longest_first = sorted(jobs, key=lambda job: -_duration_s(_BY_NAME[job.case]))
-    with Pool(workers) as pool:
-        yield from pool.imap_unordered(run_life, longest_first, chunksize=4)
+    # Ctrl-C is the main process's to answer: what has ended by then is kept.
+    with Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        yield from pool.imap_unordered(run_life, longest_first)
 
 
 def _duration_s(case: Case) -> float:
