@@ -17,7 +17,11 @@ _WORKERS = 2
 
 def run(small: bool) -> list[Row]:
     """Measure everything; `small` runs fewer lives."""
-    jobs = [Job(case.name, seed, False) for case in CASES for seed in range(_runs(case, small))]
+    jobs = [
+        Job(case.name, seed, with_peers=False)
+        for case in CASES
+        for seed in range(_runs(case, small))
+    ]
     return [*costs(small), *sizes(), *as_rows(lines(run_lives(jobs, _WORKERS)))]
 
 

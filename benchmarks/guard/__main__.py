@@ -1,7 +1,7 @@
 """The whole run of the guard's suite, by hand: hours, spread over the cores.
 
-python -m benchmarks.guard --lives 10000 --results lives.jsonl --write benchmarks/RESULTS.md
-python -m benchmarks.guard --rows "after 27 h" fresh --delays 51
+python -m benchmarks.guard --lives 10000 --write benchmarks/RESULTS.md
+python -m benchmarks.guard --rows "after 27 h" fresh --delays 51 --results late.jsonl
 
 A run that is stopped goes on from its results file when it is started again.
 """
@@ -10,10 +10,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import (
@@ -47,25 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not cases:
         print(f"no row's name contains any of {options.rows}", file=sys.stderr)
         return 2
-    jobs = [
-        Job(case.name, seed, not options.no_peers)
-        for case in cases
-        for seed in range(_count(case, options))
-    ]
-    kept = TemporaryDirectory() if options.results is None else nullcontext()
-    with kept as folder:
-        try:
-            results = Results(options.results or Path(folder or ".", "lives.jsonl"))
-        except ResultsError as error:
-            print(error, file=sys.stderr)
-            return 2
-        missing = results.missing(jobs)
-        with _progress() as progress:
-            task = progress.add_task("lives", total=len(jobs), completed=len(jobs) - len(missing))
-            with suppress(KeyboardInterrupt):  # the tables then tell of what there is
-                for life in run_lives(missing, options.workers):
-                    results.add(life)
-                    progress.advance(task)
+    jobs = [Job(case.name, seed) for case in cases for seed in range(_count(case, options))]
+    try:
+        results = Results(options.results)
+    except ResultsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _run_missing(jobs, results, options.workers)
     asked_for = {(job.case, job.seed) for job in jobs}
     tables = markdown(lines(life for life in results.lives if (life.case, life.seed) in asked_for))
     print(tables)
@@ -75,6 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = options.write.read_text("utf-8") if options.write.exists() else ""
         options.write.write_text(rewrite(text, {SECTION: body}), encoding="utf-8")
     return 0
+
+
+def _run_missing(jobs: Sequence[Job], results: Results, workers: int) -> None:
+    missing = results.missing(jobs)
+    with _progress() as progress, suppress(KeyboardInterrupt):  # then tell of what there is
+        task = progress.add_task("lives", total=len(jobs), completed=len(jobs) - len(missing))
+        for life in run_lives(missing, workers):
+            results.add(life)
+            progress.advance(task)
 
 
 def _is_asked_for(case: Case, parts: Sequence[str]) -> bool:
@@ -112,8 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--delays", type=int, default=101, help="runs for each row of delays")
     parser.add_argument("--rows", nargs="+", default=[], help="parts of the names of rows")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--no-peers", action="store_true", help="run the guard alone")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="keep each life here")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        default=Path("guard-lives.jsonl"),
+        help="keep each life here, and go on from those that are there (%(default)s)",
+    )
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help=f"put the tables into its section “{SECTION}”"
     )

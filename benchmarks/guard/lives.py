@@ -35,7 +35,7 @@ class Life(NamedTuple):
 class Job(NamedTuple):
     case: str
     seed: int
-    with_peers: bool
+    with_peers: bool = True
 
 
 class ResultsError(ValueError):
@@ -108,7 +108,9 @@ class Results:
             return
         first, *lines = path.read_text("utf-8").splitlines()
         if json.loads(first) != header:
-            raise ResultsError(f"{path}: was written by other code; name another file")
+            raise ResultsError(
+                f"{path}: was written by other code: remove it, or name another file"
+            )
         # A run that was stopped may have left half a line.
         whole = [line for line in lines if line.endswith("}")]
         self.lives = [Life(**json.loads(line)) for line in whole]

@@ -41,8 +41,8 @@ def test_every_false_kill_row_has_a_goal_and_every_delay_a_bound() -> None:
 
 @pytest.mark.parametrize("case", [FRESH, RECORDED], ids=lambda case: case.name)
 def test_a_life_is_judged_by_the_guard_and_its_peers(case: program.Case) -> None:
-    found = run_life(Job(case.name, 0, with_peers=True))
-    assert found == run_life(Job(case.name, 0, with_peers=True))
+    found = run_life(Job(case.name, 0))
+    assert found == run_life(Job(case.name, 0))
     assert tuple(found.killed_after_s) == (GUARD, *PEERS)
     alone = run_life(Job(case.name, 0, with_peers=False))
     assert alone.killed_after_s == {GUARD: found.killed_after_s[GUARD]}
@@ -50,7 +50,7 @@ def test_a_life_is_judged_by_the_guard_and_its_peers(case: program.Case) -> None
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "lives.jsonl"
-    jobs = [Job("plain", seed, with_peers=True) for seed in range(3)]
+    jobs = [Job("plain", seed) for seed in range(3)]
     Results(path).add(life("plain", 1, None))
     with path.open("a") as file:
         file.write('{"case": "plain", "se')
