@@ -143,7 +143,8 @@ def _asked(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _introduction(options: argparse.Namespace) -> str:
-    usual = f"of {_SLOW:.0%} slow" if options.kind == "slow" else f"on {options.base:g} % failing"
+    is_slow = options.kind == "slow"
+    usual = f"of {_SLOW:.0%} slow" if is_slow else f"of {options.base:g} % failing"
     return (
         f"{options.users:,} users, {options.rps:g} requests a second; {_KINDS[options.kind]}, "
         f"×{options.ratio:g} {usual}; alpha {options.alpha:g}, margin {options.margin:g}.\n"
@@ -153,7 +154,7 @@ def _introduction(options: argparse.Namespace) -> str:
             "not killed",
             "delay",
             "exposures",
-            "failed requests",
+            "slow requests" if is_slow else "failed requests",
             "users hit",
             "false kills",
         )
