@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import guard
+from benchmarks._harness import Row, informs
 from benchmarks.guard import __main__ as program
 from benchmarks.guard.cases import CASES, Group
 from benchmarks.guard.lives import GUARD, PEERS, Job, Life, Results, ResultsError, run_life
@@ -17,8 +19,8 @@ LATE = next(case for case in CASES if case.name.startswith("after 24 h"))
 RECORDED = next(case for case in CASES if case.real_share == 25)
 
 
-def life(case: str, seed: int, guard: float | None, peer: float | None = None) -> Life:
-    return Life(case, seed, {GUARD: guard, **dict.fromkeys(PEERS, peer)})
+def life(case: str, seed: int, end: float | None, peer: float | None = None) -> Life:
+    return Life(case, seed, {GUARD: end, **dict.fromkeys(PEERS, peer)})
 
 
 def test_every_row_has_a_name_of_its_own_and_a_scenario_or_recorded_traffic() -> None:
@@ -98,6 +100,20 @@ def test_the_benchmarks_show_the_guard_alone() -> None:
     (row,) = as_rows(lines([Life(FRESH.name, 0, {GUARD: FRESH.bound_s})]))
     assert row.name == "fault fresh, new kind, 5.0% ×1.5: delay, 1 runs"
     assert (row.figure, row.goal, row.ok) == (1.0, "≤ 0.65", False)
+
+
+def test_the_quick_run_measures_costs_and_a_few_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = informs("cost", 1.0, "µs")
+    monkeypatch.setattr(guard, "costs", lambda small: [cost])
+    monkeypatch.setattr(guard, "sizes", list)
+    monkeypatch.setattr(guard, "CASES", (FRESH, RECORDED))
+    rows = guard.run(small=True)
+    assert [row.name for row in rows] == [
+        "cost",
+        "false kills: recorded traffic, share 25 %",
+        "fault fresh, new kind, 5.0% ×1.5: delay, 3 runs",
+    ]
+    assert rows[1] == Row(rows[1].name, 0.0, "% of 2", "≤ 0.1", ok=True)
 
 
 def test_the_whole_run_writes_its_section_and_keeps_the_others(
