@@ -9,7 +9,7 @@ from math import log, sqrt
 from statistics import NormalDist
 
 from flagd_server.domain.guard.records import DEFAULT_ALPHA, Event
-from flagd_server.simulation.traffic import TREATMENT
+from flagd_server.domain.guard.traffic import TREATMENT
 
 _MINUTE_S = 60.0
 

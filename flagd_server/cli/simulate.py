@@ -17,11 +17,11 @@ from multiprocessing import Pool
 from typing import TYPE_CHECKING
 
 from flagd_server.domain.guard.records import DEFAULT_ALPHA, Policy
+from flagd_server.domain.guard.traffic import CONTROL
 from flagd_server.domain.stages import DEFAULT_STAGES
 from flagd_server.simulation.forecast import Forecast, Spread
 from flagd_server.simulation.life import Ending, guard, live
 from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario
-from flagd_server.simulation.traffic import CONTROL
 from flagd_server.stats.coin import DEFAULT_MARGIN
 
 if TYPE_CHECKING:

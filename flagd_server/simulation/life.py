@@ -6,8 +6,9 @@ from typing import Protocol
 
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Event, Policy
+from flagd_server.domain.guard.traffic import CONTROL
 from flagd_server.simulation.scenario import Scenario
-from flagd_server.simulation.traffic import CONTROL, Traffic
+from flagd_server.simulation.traffic import Traffic
 
 
 class Judge(Protocol):

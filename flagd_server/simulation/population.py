@@ -7,7 +7,8 @@ from math import log
 from operator import mul
 from random import Random
 
-BUCKETS = 100_000
+from flagd_server.domain.guard.traffic import BUCKETS
+
 ALL_HASHES = 1 << 64
 
 

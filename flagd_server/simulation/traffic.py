@@ -13,13 +13,14 @@ from random import Random
 from typing import NamedTuple
 
 from flagd_server.domain.guard.records import Cell, Event
+from flagd_server.domain.guard.traffic import BUCKETS, CONTROL, TREATMENT
 from flagd_server.simulation.looks import EXPOSED, Looks
 from flagd_server.simulation.poisson import poisson
-from flagd_server.simulation.population import BUCKETS, Population
+from flagd_server.simulation.population import Population
 from flagd_server.simulation.scenario import Fault, Scenario
 
 KINDS = 10
-SPLIT, TREATMENT, CONTROL = "default", "on", "off"
+SPLIT = "default"
 NEW_KIND = "error:New"
 
 _ERROR = "error:"

@@ -3,7 +3,8 @@ from random import Random
 
 import pytest
 
-from flagd_server.simulation.population import BUCKETS, Population
+from flagd_server.domain.guard.traffic import BUCKETS
+from flagd_server.simulation.population import Population
 
 
 def test_volumes_follow_zipf_and_sum_to_one() -> None:
