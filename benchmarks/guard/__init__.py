@@ -8,7 +8,7 @@ peers on the same events, is `python -m benchmarks.guard`.
 
 from benchmarks._harness import Row
 from benchmarks.guard.cases import CASES, Case, Group
-from benchmarks.guard.costs import costs, sizes
+from benchmarks.guard.costs import beat, costs, sizes
 from benchmarks.guard.lives import Job, run_lives
 from benchmarks.guard.table import as_rows, lines
 
@@ -22,7 +22,7 @@ def run(small: bool) -> list[Row]:
         for case in CASES
         for seed in range(_runs(case, small))
     ]
-    return [*costs(small), *sizes(), *as_rows(lines(run_lives(jobs, _WORKERS)))]
+    return [*costs(small), *beat(small), *sizes(), *as_rows(lines(run_lives(jobs, _WORKERS)))]
 
 
 def _runs(case: Case, small: bool) -> int:

@@ -13,6 +13,8 @@ from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Cell, Event, Policy
 
 UPDATE_GOAL_US = 20.0
+BEAT_LIVES = 10_000
+_BEATS = 10
 _WEIGHTS = {"on": 25_000, "off": 75_000}
 _WARM_UP_S = 27 * 3_600.0
 # A life and its three newest epochs, each with all errors and one kind; the former have a witness.
@@ -69,6 +71,22 @@ def costs(small: bool) -> list[Row]:
         informs("the same against its floor", ratio(times["unit"], times["floor"]), "× floor"),
         informs("a summary without unit events", 1e6 * median(times["none"]), "µs"),
     ]
+
+
+def beat(small: bool) -> list[Row]:
+    """Time a beat of one second: every life takes a summary in, and one in ten a failing unit."""
+    lives = [FlagGuard(Policy(), 0.0) for _ in range(1_000 if small else BEAT_LIVES)]
+    quiet = list(_events(_BEATS, 1.0, 4, has_unit=False))
+    failing = list(_events(_BEATS, 1.0, 5))
+    taken: list[float] = []
+    for second in range(_BEATS):
+        gc.collect()
+        started = time.perf_counter()
+        for number, life in enumerate(lives):
+            life.observe(failing[second] if number % 10 == second % 10 else quiet[second])
+        taken.append((time.perf_counter() - started) * BEAT_LIVES / len(lives))
+    # The first opens what the later ones find.
+    return [at_most(f"a beat of {BEAT_LIVES:,} lives", median(taken[1:]), "s", 1.0)]
 
 
 def _floor(batch: int) -> Callable[[], float]:
