@@ -41,12 +41,13 @@ def _holds(
     least: int,
     name_of: Callable[[Instance], str],
 ) -> bool:
-    if len({name_of(instance) for instance in serving}) < least:
-        return True
     failed: defaultdict[str, int] = defaultdict(int)
     for instance in arms.instances.values():
-        if not instance.is_set_aside:
+        if instance.in_treatment.errors and not instance.is_set_aside:
             failed[name_of(instance)] += instance.in_treatment.errors
+    # Who has spoken and gone still counts: by falling silent nobody becomes more believable.
+    if len(failed.keys() | {name_of(instance) for instance in serving}) < least:
+        return True
     loudest = max(failed, key=lambda name: failed[name])
     treatment, control = Counts(), Counts()
     for instance in arms.instances.values():

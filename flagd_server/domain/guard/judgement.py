@@ -129,8 +129,6 @@ def _lone(
 ) -> str | None:
     """Where so many processes or tokens serve the variant, no single one may carry the evidence."""
     comparison = standing.comparison
-    if len({name_of(instance) for instance in comparison.arms.serving(t)}) < least:
-        return None
     instances = list(comparison.arms.instances.values())
     loudness = Counter(
         name_of(instances[toss.instance])
@@ -138,6 +136,9 @@ def _lone(
         for toss in tosses
         if toss.in_treatment
     )
+    # Who has spoken and gone still counts: by falling silent nobody becomes more believable.
+    if len(loudness.keys() | {name_of(each) for each in comparison.arms.serving(t)}) < least:
+        return None
     # Ties go to the one that appeared first, so that the answer can be given again.
     order = {name: k for k, name in reversed(list(enumerate(map(name_of, instances))))}
     loudest = min(loudness, key=lambda name: (-loudness[name], order[name]))
