@@ -101,6 +101,9 @@ class Arms:
         believed = []
         exposed_t = exposed_c = 0
         for cell in cells:
+            # Whoever is not believed must not fill the room for processes with names, either.
+            if cell.token in self.distrusted:
+                continue
             instance = self.instances.get((cell.instance, cell.token)) or self._meet(t, cell)
             if instance.is_set_aside:
                 continue
@@ -128,9 +131,7 @@ class Arms:
         if len(self.instances) >= MOST_INSTANCES:
             key = (OTHERS, "")
         since = t if cell.instance_since is None else min(t, cell.instance_since)
-        instance = Instance(len(self.instances), *key, since)
-        instance.is_set_aside = cell.token in self.distrusted
-        return self.instances.setdefault(key, instance)
+        return self.instances.setdefault(key, Instance(len(self.instances), *key, since))
 
     def instance_index(self, cell: Cell) -> int:
         known = self.instances.get((cell.instance, cell.token))

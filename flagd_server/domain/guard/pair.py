@@ -9,8 +9,10 @@ from flagd_server.domain.guard.metrics import SAMPLE_RATIO, Metric
 from flagd_server.domain.guard.poisoning import LEAST_EVENTS, Suspect, find_suspect
 from flagd_server.domain.guard.records import Alarm, Cell
 
-# How much longer the log must be, since a reporter was last held against the others.
-_SUSPECT_AGAIN = 1.25
+# When reporters are held against each other again: the log has become so much longer, or so many
+# seconds have gone by, in which others may have reported.
+_HOLD_AGAIN = 1.25
+_HOLD_AGAIN_S = 10.0
 
 Key = tuple[str, str, str]
 """(split, treatment, control)."""
@@ -22,14 +24,15 @@ class Pair:
 
     Attributes:
         set_aside: each reporter that is believed no longer, for the report.
-        suspect_at: metric → length of the log at which the loudest is held against the others.
+        held_at: metric → (t, length of the log) when its reporters were last held against each
+            other.
         alarms: raised, and not taken yet.
     """
 
     arms: Arms
     comparisons: dict[str, Comparison]
     set_aside: list[dict[str, Any]] = field(default_factory=list)
-    suspect_at: dict[str, int] = field(default_factory=dict)
+    held_at: dict[str, list[float]] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
 
     @classmethod
@@ -51,17 +54,26 @@ class Pair:
         for name, comparison in self.comparisons.items():
             score = comparison.observe(t, believed)
             if score:
-                self._suspect(t, name, comparison)
+                if self._suspect(t, name, comparison):
+                    believed = [cell for cell in believed if not self.arms.disbelieves(cell)]
                 comparison.bound()
                 scores.append((comparison.metric, score))
         return scores
 
-    def _suspect(self, t: float, name: str, comparison: Comparison) -> None:
-        if len(comparison.log) < self.suspect_at.get(name, LEAST_EVENTS):
-            return
-        self.suspect_at[name] = int(len(comparison.log) * _SUSPECT_AGAIN)
+    def _suspect(self, t: float, name: str, comparison: Comparison) -> bool:
+        """Set aside who is out of proportion; return whether anybody was."""
+        if len(comparison.log) < LEAST_EVENTS:
+            return False
+        held_t, held_length = self.held_at.get(name, (t, 0))
+        is_longer = len(comparison.log) >= held_length * _HOLD_AGAIN
+        if not is_longer and t < held_t + _HOLD_AGAIN_S:
+            return False
+        found = False
         while suspect := find_suspect(self.arms, comparison.heard_from):
             self._set_aside(t, comparison.metric, suspect)
+            found = True
+        self.held_at[name] = [t, len(comparison.log)]
+        return found
 
     def _set_aside(self, t: float, metric: Metric, suspect: Suspect) -> None:
         token = suspect.name if suspect.who == "token" else None
@@ -89,7 +101,7 @@ class Pair:
             "arms": self.arms.to_document(),
             "comparisons": [each.to_document() for each in self.comparisons.values()],
             "set_aside": self.set_aside,
-            "suspect_at": self.suspect_at,
+            "held_at": self.held_at,
         }
 
     @classmethod
@@ -100,5 +112,5 @@ class Pair:
             arms,
             {each.metric.name: each for each in comparisons},
             document["set_aside"],
-            document["suspect_at"],
+            document["held_at"],
         )

@@ -6,7 +6,7 @@ per exposure, says something of that reporter and nothing of the flag. The rule 
 together: which side the events are on must not decide whether they are believed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from flagd_server.domain.guard.arms import Arms, Instance
@@ -23,6 +23,7 @@ _OTHERS_AT_LEAST = 10
 # excuse more events.
 _EXPOSURES_BELIEVED = 100.0
 _FEWEST_PROCESSES, _FEWEST_TOKENS = 3, 2
+_HYDRA_FROM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +50,63 @@ def find_suspect(arms: Arms, heard_from: Mapping[int, int]) -> Suspect | None:
         heard_from: instance index → its unit events of one metric, both sides together.
     """
     believed = [each for each in arms.instances.values() if not each.is_set_aside]
-    return _find(believed, heard_from, "process", _FEWEST_PROCESSES, _own_name) or _find(
-        believed, heard_from, "token", _FEWEST_TOKENS, lambda instance: instance.token
-    )
+    suspect = _find(believed, heard_from, _FEWEST_PROCESSES, _process)
+    if suspect is not None and not _is_hydra(arms, believed, suspect[0]):
+        return Suspect("process", suspect[0].name, *_told(suspect, heard_from), suspect)
+    if suspect is not None:
+        suspect = [each for each in believed if each.token == suspect[0].token]
+    else:
+        suspect = _find(believed, heard_from, _FEWEST_TOKENS, _token)
+    if suspect is None:
+        return None
+    return Suspect("token", suspect[0].token, *_told(suspect, heard_from), suspect)
 
 
-def _own_name(instance: Instance) -> str:
-    return instance.name
+def _is_hydra(arms: Arms, believed: list[Instance], suspect: Instance) -> bool:
+    """Return whether most processes of one token of several turn out to be forged, this included.
+
+    Whoever invents processes invents the next ones: setting each aside would never end.
+    """
+    if len({each.token for each in believed}) < _FEWEST_TOKENS:
+        return False
+    of_token = [each for each in arms.instances.values() if each.token == suspect.token]
+    forged = sum(each.is_set_aside for each in of_token) + 1
+    return forged >= _HYDRA_FROM and forged > len(of_token) / 2
+
+
+def _process(instance: Instance) -> Hashable:
+    """Who borrows the name of another with a token of his own does not speak for him."""
+    return instance.name, instance.token
+
+
+def _token(instance: Instance) -> Hashable:
+    return instance.token
 
 
 def _find(
     believed: list[Instance],
     heard_from: Mapping[int, int],
-    who: str,
     fewest: int,
-    name_of: Callable[[Instance], str],
-) -> Suspect | None:
-    groups: dict[str, list[Instance]] = {}
+    of: Callable[[Instance], Hashable],
+) -> list[Instance] | None:
+    groups: dict[Hashable, list[Instance]] = {}
     for instance in believed:
-        if instance.exposures:
-            groups.setdefault(name_of(instance), []).append(instance)
+        # Events without an exposure are odd enough; they must not escape the comparison.
+        if instance.exposures or instance.index in heard_from:
+            groups.setdefault(of(instance), []).append(instance)
     if len(groups) < fewest:
         return None
-    units = {name: _sum(heard_from, members) for name, members in groups.items()}
-    exposures = {name: sum(each.exposures for each in members) for name, members in groups.items()}
-    loudest = max(units, key=lambda name: units[name])
-    others_units = sum(units.values()) - units[loudest]
-    others_exposures = sum(exposures.values()) - exposures[loudest]
-    believable = min(max(1.0, exposures[loudest] / others_exposures), _EXPOSURES_BELIEVED)
+    told = {key: _told(members, heard_from) for key, members in groups.items()}
+    loudest = max(told, key=lambda key: told[key][0])
+    units, exposures = told[loudest]
+    others_units = sum(each for each, _ in told.values()) - units
+    others_exposures = sum(each for _, each in told.values()) - exposures
+    believable = min(max(1.0, exposures / max(1, others_exposures)), _EXPOSURES_BELIEVED)
     bound = DISPROPORTION * (others_units + _OTHERS_AT_LEAST) * believable
-    if units[loudest] <= max(LEAST_EVENTS, bound):
-        return None
-    members = groups[loudest]
-    return Suspect(who, loudest, units[loudest], exposures[loudest], members)
+    return groups[loudest] if units > max(LEAST_EVENTS, bound) else None
 
 
-def _sum(heard_from: Mapping[int, int], members: list[Instance]) -> int:
-    return sum(heard_from.get(instance.index, 0) for instance in members)
+def _told(members: list[Instance], heard_from: Mapping[int, int]) -> tuple[int, int]:
+    """Return (unit events, exposures) of these together."""
+    units = sum(heard_from.get(instance.index, 0) for instance in members)
+    return units, sum(instance.exposures for instance in members)

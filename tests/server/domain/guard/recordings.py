@@ -32,6 +32,7 @@ def cell(
     instance: str = "i1",
     split: str | None = "default",
     since: float | None = None,
+    token: str = "",
 ) -> Cell:
     """Return a cell in which units (by number; by kind, or all of one kind) have failed."""
     by_kind = failing if isinstance(failing, Mapping) else {BOOM: failing}
@@ -50,6 +51,7 @@ def cell(
         errors=min(errors, exposures),
         units=hashes,
         instance_since=since,
+        token=token,
     )
 
 
