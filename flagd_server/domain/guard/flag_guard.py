@@ -1,7 +1,7 @@
 """The guard of one flag in one environment: its comparisons, its life, its one decision."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flagd_server.domain.guard.arms import Arms
@@ -270,35 +270,34 @@ class FlagGuard:
     def _decide(self, t: float) -> Decision:
         blind = self.blindness(t)
         standings = self.standings(t)
-        if not standings:
-            return self._uncompared(t, blind)
-        worst = max(standings, key=lambda s: (s.kills, s.e_value / s.threshold))
+        worst = max(standings, key=lambda s: (s.kills, s.e_value / s.threshold), default=None)
+        decision = self._uncompared(t, blind) if worst is None else _decision_of(worst, t)
+        spent = None if decision.kill else self._spent(t)
+        if spent is not None:
+            decision = replace(
+                decision,
+                kill=True,
+                guard="harm_budget",
+                reason=self._explain_spent(spent),
+                split=spent.split,
+                treatment=spent.treatment,
+                control=spent.control,
+            )
+        holds = decision.hold or any(s.is_decisive and not s.kills for s in standings)
+        reasons = _reasons(blind)
         mistrusted = next((b.detail for b in blind if b.reason == SAMPLE_RATIO_BLINDNESS), None)
-        spent = None if worst.kills else self._spent(t)
-        arms = worst.comparison.arms if spent is None else spent
-        reason = explain(worst) if spent is None else self._explain_spent(spent)
-        kills = (worst.kills or spent is not None) and mistrusted is None
-        return Decision(
-            t=t,
-            kill=kills,
-            hold=mistrusted is not None or any(s.is_decisive and not s.kills for s in standings),
-            e_value=worst.e_value,
-            rate_witness=worst.rate_witness,
-            threshold=worst.threshold,
-            stream=worst.name,
-            ratio=worst.ratio,
-            reason=reason if mistrusted is None else f"{mistrusted}; {reason}",
-            split=arms.split,
-            treatment=arms.treatment,
-            control=arms.control,
-            guard="harm_budget" if spent is not None else worst.comparison.metric.guard,
-            blind=tuple(each for each in _reasons(blind) if not (kills and each == TOO_FEW)),
-        )
+        if mistrusted is None:
+            if decision.kill:
+                reasons = tuple(each for each in reasons if each != TOO_FEW)
+            return replace(decision, hold=holds, blind=reasons)
+        reason = f"{mistrusted}; {decision.reason}"
+        return replace(decision, kill=False, hold=True, reason=reason, blind=reasons)
 
     def _uncompared(self, t: float, blind: list[Blind]) -> Decision:
         """Decide where there is no control: by the objectives, which hold and rarely kill."""
         breach = self._breach
-        reason = f"{blind[0].reason}: {blind[0].detail}" if blind else "nothing is compared"
+        no_control = next((b.detail for b in blind if b.reason == NO_CONTROL), None)
+        reason = "nothing is compared" if no_control is None else f"{NO_CONTROL}: {no_control}"
         is_suspect = breach is not None and self._is_suspect(breach)
         if breach is not None:
             reason = f"{_explain_breach(breach, is_suspect)}; {reason}"
@@ -313,7 +312,6 @@ class FlagGuard:
             ratio=1.0,
             reason=reason,
             guard="availability" if breach is not None else "error_rate",
-            blind=_reasons(blind),
         )
 
     def _is_suspect(self, breach: Breach) -> bool:
@@ -366,6 +364,26 @@ class FlagGuard:
             standing_decision=None if decision is None else Decision.from_document(decision),
             last_t=document["last_t"],
         )
+
+
+def _decision_of(standing: Standing, t: float) -> Decision:
+    """Return what this standing says by itself."""
+    arms = standing.comparison.arms
+    return Decision(
+        t=t,
+        kill=standing.kills,
+        hold=False,
+        e_value=standing.e_value,
+        rate_witness=standing.rate_witness,
+        threshold=standing.threshold,
+        stream=standing.name,
+        ratio=standing.ratio,
+        reason=explain(standing),
+        split=arms.split,
+        treatment=arms.treatment,
+        control=arms.control,
+        guard=standing.comparison.metric.guard,
+    )
 
 
 def _reasons(blind: list[Blind]) -> tuple[str, ...]:
