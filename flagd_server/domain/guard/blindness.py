@@ -26,9 +26,9 @@ class Blind:
 
 def blindness_of(arms: Arms, t: float) -> list[Blind]:
     """Return why the guard cannot see these two arms at time t; empty where it can."""
-    last = max(arms.last_treatment or -1e18, arms.last_control or -1e18)
+    seen = [at for at in (arms.last_treatment, arms.last_control) if at is not None]
     exposed = arms.in_treatment.exposures
-    if last < t - SILENCE_S:
+    if not seen or max(seen) < t - SILENCE_S:
         return [
             Blind(
                 "no summaries",
