@@ -65,6 +65,11 @@ class Standing:
     def ratio(self) -> float:
         return ratio_estimate(self.stream.treatment_mass, self.stream.control_mass)
 
+    @property
+    def is_against_treatment(self) -> bool:
+        """Whether too many units are on the treatment's side; only a sample can have too few."""
+        return not self.comparison.metric.is_two_sided or self.ratio >= 1.0
+
 
 def judge(comparison: Comparison, alpha: float, t: float) -> Standing:
     """Return the standing that matters most: one that kills, else the nearest to its threshold.
@@ -107,7 +112,7 @@ def _objection(standing: Standing, t: float) -> str | None:
             "measured by exposures the rates do not differ enough: "
             "a feature whose users ask more often looks like this"
         )
-    if stream.in_treatment < LEAST_TREATMENT_UNITS:
+    if standing.is_against_treatment and stream.in_treatment < LEAST_TREATMENT_UNITS:
         return f"fewer than {LEAST_TREATMENT_UNITS} units of the treatment have failed"
     return (
         _lone(standing, t, LONE_INSTANCE_FROM, "process", _process_of)
@@ -134,8 +139,10 @@ def _lone(
         name_of(instances[toss.instance])
         for _, tosses in comparison.heard_by(standing.stream)
         for toss in tosses
-        if toss.in_treatment
+        if bool(toss.in_treatment) is standing.is_against_treatment
     )
+    if not loudness:
+        return f"too few of its units are still kept to tell whether one {word} carries it"
     # Who has spoken and gone still counts: by falling silent nobody becomes more believable.
     if len(loudness.keys() | {name_of(each) for each in comparison.arms.serving(t)}) < least:
         return None

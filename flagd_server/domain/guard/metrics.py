@@ -54,12 +54,17 @@ class Metric:
         """The guard of the policy that it serves."""
         return "error_rate" if self.has_kinds else "latency"
 
+    @property
+    def is_two_sided(self) -> bool:
+        """Too few on the treatment's side say as much as too many."""
+        return self.name == EXPOSED
+
     def bets(self, margin: float) -> CoinBets:
         """Return what it bets on, where the policy tolerates this ratio of failures.
 
         The sample ratio tolerates none: its null hypothesis is the split's own weights.
         """
-        return CoinBets.two_sided() if self.name == EXPOSED else CoinBets.for_margin(margin)
+        return CoinBets.two_sided() if self.is_two_sided else CoinBets.for_margin(margin)
 
 
 ERRORS = Metric("errors", has_kinds=True, has_epochs=True, has_witness=True)

@@ -1,5 +1,6 @@
 """What a kill needs besides one stream beyond its threshold."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -138,6 +139,27 @@ class TestLoneInstance:
         feed_each(life, "on", range(25), start=60.0, kind="error:New", instances=("i3",))
         assert not life.decision.kill
         assert "without process i3" in life.decision.reason
+
+
+def test_where_thinning_has_dropped_what_the_evidence_rests_on_it_is_held_not_lost() -> None:
+    """Nothing is left from which to tell whether one process alone carries it."""
+    life = guard()
+    few = {"on": 100, "off": 99_900}
+    for number, name in enumerate(THREE):
+        failing = range(number, 99_980, 3)
+        off = cell("off", failing, exposures=500_000, weights=few, instance=name)
+        feed(life, 0.0, off, cell("on", exposures=500, weights=few, instance=name))
+    feed(life, 1.0, announced="weights")
+    for number in range(4):
+        # Their hashes are the greatest: the first to go.
+        on = cell("on", exposures=1, weights=few, instance="i1")
+        unit = f"{(1 << 64) - 1 - number:016x}"
+        feed(life, 2.0 + number, replace(on, units={"error:New": (unit,)}))
+    assert "without process i1" in life.decision.reason
+    more = cell("off", range(200_000, 200_030), exposures=1_000, weights=few, instance="i2")
+    feed(life, 40.0, more)
+    assert (life.decision.kill, life.decision.hold) == (False, True)
+    assert "too few of its units are still kept" in life.decision.reason
 
 
 class TestNewcomers:
