@@ -68,13 +68,19 @@ class Acting:
         self._kills = kills
         self._on_decision = on_decision
 
-    def act(self, tx: Transaction, judged: Judged, at: float) -> Action:
-        """Do what the flag's policy says, and write the report; return what was done."""
+    def act(
+        self, tx: Transaction, judged: Judged, at: float, *, is_released: bool = False
+    ) -> Action:
+        """Do what the flag's policy says, and write the report; return what was done.
+
+        Args:
+            is_released: a person has looked at what the brake held up, and released it.
+        """
         newest = judged.newest
         environment, flag, mode = newest.environment, newest.flag, mode_of(newest.configuration)
         when = datetime.fromtimestamp(at, UTC)
         evidence_id = f"ev-{secrets.token_hex(8)}"
-        action = self._action(tx, judged, mode, when)
+        action = self._action(tx, judged, mode, when, is_released)
         killed = None
         if action is Action.KILL:
             killed = self._kills.kill_in(
@@ -93,12 +99,16 @@ class Acting:
         tx.after_commit(lambda: self._on_decision(environment, flag, mode.value, evidence_id))
         return action
 
-    def _action(self, tx: Transaction, judged: Judged, mode: Mode, when: datetime) -> Action:
+    def _action(
+        self, tx: Transaction, judged: Judged, mode: Mode, when: datetime, is_released: bool
+    ) -> Action:
         newest = judged.newest
         if not kills_on_breach(newest.configuration):
             return Action.HOLD if mode is Mode.ENFORCE else Action.NONE
         if judged.goes_first is not None:
             return Action.DEFERRED
+        if is_released:
+            return Action.KILL
         if tx.brake(newest.environment) is not None:
             return Action.BRAKED
         kills = tx.kills_since(newest.environment, ACTOR, when - timedelta(minutes=1))

@@ -366,32 +366,34 @@ class Guarding:
             self._act(tx, lives, life, at)
 
     def _act(
-        self, tx: Transaction, lives: dict[tuple[str, str], Life], life: Life, at: float
+        self,
+        tx: Transaction,
+        lives: dict[tuple[str, str], Life],
+        life: Life,
+        at: float,
+        *,
+        is_released: bool = False,
     ) -> None:
         newest = tx.configuration(life.environment, life.flag)
         assert newest is not None, "a life belongs to a configuration"
         sharing = self._sharing(tx, lives, life, newest.configuration)
         first = _goes_first(newest, sharing)
         judged = Judged(life.id, life.guard, newest, first, sorted(row.flag for row in sharing))
-        action = self._acting.act(tx, judged, at)
-        if action is Action.BRAKED:
-            self._raise_alarm(
-                tx,
-                life.environment,
-                "brake",
-                life.environment,
-                life.guard.decision.reason,
-                life.flag,
-            )
-        elif action is Action.DEFERRED and first is not None:
-            rival = lives[life.environment, first]
+        action = self._acting.act(tx, judged, at, is_released=is_released)
+        killed, restarted = life, judged.sharing
+        if action is Action.DEFERRED and first is not None:
+            killed = lives[life.environment, first]
             rival_newest = next(row for row in sharing if row.flag == first)
-            names = sorted({row.flag for row in sharing if row.flag != first} | {life.flag})
-            judged = Judged(life.id, life.guard, rival_newest, None, names, decided_on=life.flag)
-            if self._acting.act(tx, judged, at) is Action.KILL:
-                self._after_kill(tx, lives, rival, at, names)
-        elif action is Action.KILL:
-            self._after_kill(tx, lives, life, at, judged.sharing)
+            restarted = sorted({row.flag for row in sharing if row.flag != first} | {life.flag})
+            judged = Judged(
+                life.id, life.guard, rival_newest, None, restarted, decided_on=life.flag
+            )
+            action = self._acting.act(tx, judged, at, is_released=is_released)
+        if action is Action.KILL:
+            self._after_kill(tx, lives, killed, at, restarted)
+        elif action is Action.BRAKED:
+            reason = life.guard.decision.reason
+            self._raise_alarm(tx, life.environment, "brake", life.environment, reason, killed.flag)
 
     def _after_kill(
         self,
@@ -447,20 +449,26 @@ class Guarding:
         found = []
         for life in decided:
             newest = reader.configuration(environment, life.flag)
-            if newest is not None and kills_on_breach(newest.configuration):
+            # A person may have been faster.
+            if (
+                newest is not None
+                and newest.configuration.kill is None
+                and kills_on_breach(newest.configuration)
+            ):
                 found.append(life.flag)
         return sorted(found)
 
     def act_on_waiting(self, tx: Transaction, environment: str, at: float) -> list[str]:
         """Act on the decisions that a brake has kept from being acted on; return their flags."""
         with self._lock:
+            self.take_notice(tx, environment, at)
             waiting = self.waiting(tx, environment)
             lives = self._loaded(tx)
             for flag in waiting:
                 life = lives.get((environment, flag))
                 # The kill of one before may have begun its life anew.
                 if life is not None and life.guard.has_killed:
-                    self._act(tx, lives, life, at)
+                    self._act(tx, lives, life, at, is_released=True)
             return waiting
 
 
@@ -472,8 +480,12 @@ def objectives_of(reader: Reader, environment: str) -> dict[str, float]:
 def _goes_first(
     newest: ConfigurationVersion, sharing: Sequence[ConfigurationVersion]
 ) -> str | None:
-    """Return which flag was changed last, where it is not this one: it is the first suspect."""
-    last = max(sharing, key=lambda row: row.at, default=newest)
+    """Return which flag was changed last, where it is not this one: it is the first suspect.
+
+    One that is not to be killed can't go first, or the one at fault would stay on.
+    """
+    killable = (row for row in sharing if kills_on_breach(row.configuration))
+    last = max(killable, key=lambda row: row.at, default=newest)
     return last.flag if last.at > newest.at else None
 
 

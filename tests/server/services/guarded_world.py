@@ -1,5 +1,6 @@
 """A server's services on a real SQLite file, without HTTP: enough to report to and be judged by."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from flagd_server.domain.telemetry import Cell, ErrorKind, Summary
 from flagd_server.services.alarms import Alarms
+from flagd_server.services.brakes import Brakes
 from flagd_server.services.claims import Claims
 from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
@@ -89,6 +91,7 @@ class World:
             lambda *decision: self.decisions.append(decision),
             self.alarms.raise_by_name,
         )
+        self.brakes = Brakes(self.storage, self.guarding, publisher)
 
         def count_capped(environment: str, limit: str) -> None:
             self.capped.append((environment, limit))
@@ -105,7 +108,9 @@ class World:
         self.ingestion.close()
         self.storage.close()
 
-    def release(self, share: int = 25_000, flag: str = FLAG, **changes: Any) -> int:
+    def release(
+        self, share: int = 25_000, flag: str = FLAG, salt: str | None = None, **changes: Any
+    ) -> int:
         """Create environment and flag where they are missing, split them; return the version."""
         if ENVIRONMENT not in {row.key for row in self.environments.list()}:
             self.environments.create(ENVIRONMENT, "Production", actor="test")
@@ -115,9 +120,8 @@ class World:
                 actor="test",
             )
         weights = {"on": share, "off": 100_000 - share}
-        return self.patch(
-            flag, enabled=True, default_serve={"split": {"weights": weights}}, **changes
-        )
+        split = {"weights": weights} | ({} if salt is None else {"salt": salt})
+        return self.patch(flag, enabled=True, default_serve={"split": split}, **changes)
 
     def patch(self, flag: str = FLAG, **changes: Any) -> int:
         version = self.configurations.get(ENVIRONMENT, flag).version
@@ -128,6 +132,12 @@ class World:
 
     def version(self, flag: str = FLAG) -> int:
         return self.configurations.get(ENVIRONMENT, flag).version
+
+    def evidence(self, flag: str = FLAG) -> list[dict[str, Any]]:
+        """Return the reports on a flag's decisions, newest first."""
+        with self.storage.read() as reader:
+            rows = reader.list_evidence(ENVIRONMENT, flag)
+        return [json.loads(row.document) for row in rows]
 
     def is_killed(self, flag: str = FLAG) -> bool:
         return self.configurations.get(ENVIRONMENT, flag).configuration.kill is not None
