@@ -54,7 +54,7 @@ def test_five_kills_a_minute_are_made(world: World) -> None:
     fail(world, 1, {flag: world.release(flag=flag) for flag in SIX[:5]})
     assert killed(world) == SIX[:5]
     assert brake(world) == (False, [])
-    assert world.alarms == []
+    assert world.raised == []
 
 
 def test_the_sixth_is_not_and_a_person_is_called(world: World) -> None:
@@ -68,7 +68,7 @@ def test_the_sixth_is_not_and_a_person_is_called(world: World) -> None:
     engaged, _ = world.brakes.get(ENVIRONMENT)
     assert engaged is not None
     assert "5 flags within a minute and would kill 'flag-6' next" in engaged.reason
-    assert world.alarms == [("brake", ENVIRONMENT, "flag-6")]
+    assert world.raised == [(ENVIRONMENT, "brake")]
 
 
 def test_spread_over_more_than_a_minute_six_are_made(world: World) -> None:
