@@ -448,12 +448,13 @@ class Guarding:
             ]
         found = []
         for life in decided:
-            newest = reader.configuration(environment, life.flag)
+            newest, flag = reader.configuration(environment, life.flag), reader.flag(life.flag)
             # A person may have been faster.
             if (
                 newest is not None
                 and newest.configuration.kill is None
                 and kills_on_breach(newest.configuration)
+                and not (flag is not None and flag.archived)
             ):
                 found.append(life.flag)
         return sorted(found)
