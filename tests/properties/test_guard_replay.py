@@ -92,7 +92,9 @@ def test_who_is_set_aside_leaves_the_life_as_if_it_had_never_spoken(summaries: l
     start = [
         Event(0.0, summary([(2_000 + number, number % 4)], f"i{number}")) for number in range(4)
     ]
-    with_forger, without = live([*start, *events, flood]), live([*start, *events])
+    # Ten seconds later, when everybody else has been heard again, it is still out of proportion.
+    last = Event(flood.t + 10.0, summary([(3_000, 0)], "i0"))
+    with_forger, without = live([*start, *events, flood, last]), live([*start, *events, last])
     (pair,), (honest,) = with_forger.pairs.values(), without.pairs.values()
     assert [row["name"] for row in pair.set_aside] == ["forger"]
     for name, compared in pair.comparisons.items():

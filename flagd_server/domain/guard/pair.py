@@ -9,8 +9,9 @@ from flagd_server.domain.guard.metrics import SAMPLE_RATIO, Metric
 from flagd_server.domain.guard.poisoning import LEAST_EVENTS, Suspect, find_suspect
 from flagd_server.domain.guard.records import Alarm, Cell
 
-# When reporters are held against each other again: the log has become so much longer, or so many
-# seconds have gone by, in which others may have reported.
+# When reporters are held against each other again: the log has become so much longer, or so much
+# time has gone by that every process has reported once more. Who is out of proportion is set aside
+# if he still is after that time: when a feature breaks, somebody has to be the first to say so.
 _HOLD_AGAIN = 1.25
 _HOLD_AGAIN_S = 10.0
 
@@ -26,6 +27,7 @@ class Pair:
         set_aside: each reporter that is believed no longer, for the report.
         held_at: metric → (t, length of the log) when its reporters were last held against each
             other.
+        accused_at: metric → when somebody was found out of proportion who has not been set aside.
         alarms: raised, and not taken yet.
     """
 
@@ -33,6 +35,7 @@ class Pair:
     comparisons: dict[str, Comparison]
     set_aside: list[dict[str, Any]] = field(default_factory=list)
     held_at: dict[str, list[float]] = field(default_factory=dict)
+    accused_at: dict[str, float] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
 
     @classmethod
@@ -53,27 +56,38 @@ class Pair:
         scores = []
         for name, comparison in self.comparisons.items():
             score = comparison.observe(t, believed)
+            # A flood may have thinned the log so far that nothing more is heard for a while.
+            if (score or name in self.accused_at) and self._suspect(t, name, comparison):
+                believed = [cell for cell in believed if not self.arms.disbelieves(cell)]
             if score:
-                if self._suspect(t, name, comparison):
-                    believed = [cell for cell in believed if not self.arms.disbelieves(cell)]
                 comparison.bound()
                 scores.append((comparison.metric, score))
         return scores
 
     def _suspect(self, t: float, name: str, comparison: Comparison) -> bool:
         """Set aside who is out of proportion; return whether anybody was."""
-        if len(comparison.log) < LEAST_EVENTS:
+        length, accused_at = len(comparison.log), self.accused_at.get(name)
+        if length < LEAST_EVENTS:
+            self.accused_at.pop(name, None)
             return False
         held_t, held_length = self.held_at.get(name, (t, 0))
-        is_longer = len(comparison.log) >= held_length * _HOLD_AGAIN
-        if not is_longer and t < held_t + _HOLD_AGAIN_S:
+        if accused_at is not None:
+            is_due = t >= accused_at + _HOLD_AGAIN_S
+        else:
+            is_due = length >= held_length * _HOLD_AGAIN or t >= held_t + _HOLD_AGAIN_S
+        if not is_due:
             return False
-        found = False
-        while suspect := find_suspect(self.arms, comparison.heard_from):
+        self.accused_at.pop(name, None)
+        suspect = find_suspect(self.arms, comparison.heard_from)
+        was_found = suspect is not None and accused_at is not None
+        if suspect is not None and accused_at is None:
+            self.accused_at[name] = t
+            suspect = None
+        while suspect is not None:
             self._set_aside(t, comparison.metric, suspect)
-            found = True
+            suspect = find_suspect(self.arms, comparison.heard_from)
         self.held_at[name] = [t, len(comparison.log)]
-        return found
+        return was_found
 
     def _set_aside(self, t: float, metric: Metric, suspect: Suspect) -> None:
         token = suspect.name if suspect.who == "token" else None
@@ -102,6 +116,7 @@ class Pair:
             "comparisons": [each.to_document() for each in self.comparisons.values()],
             "set_aside": self.set_aside,
             "held_at": self.held_at,
+            "accused_at": self.accused_at,
         }
 
     @classmethod
@@ -113,4 +128,5 @@ class Pair:
             {each.metric.name: each for each in comparisons},
             document["set_aside"],
             document["held_at"],
+            document["accused_at"],
         )

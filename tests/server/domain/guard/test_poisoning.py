@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 from random import Random
 
@@ -115,17 +116,24 @@ def test_forged_events_kill_nothing_are_noticed_and_leave_no_trace(
     number = 1_000 if forger is token_of_many_names else 10
     forged(life, 100.0, SIDES[side], forger, count=count, summaries=number, claimed=claimed)
     assert not life.decision.kill
-    told = [alarm.kind for alarm in life.take_alarms()]
-    assert "poisoned_telemetry" in told
-    assert len(told) <= len(HONEST), "one alarm for each that is set aside, not one for each lie"
     for t, cells in enumerate(islice(summaries, 100), start=101):
         feed(life, float(t), *cells)
         assert not life.decision.kill
+    told = [alarm.kind for alarm in life.take_alarms()]
+    assert "poisoned_telemetry" in told
+    assert len(told) <= len(HONEST), "one alarm for each that is set aside, not one for each lie"
     (comparison,) = life.comparisons
     instances = list(comparison.arms.instances.values())
     believed = [instances[toss.instance] for toss in comparison.log]
     assert {(each.name, each.token) for each in believed} <= {(name, "shop") for name in HONEST}
     assert comparison.arms.in_treatment.exposures + comparison.arms.in_control.exposures == 2_000
+
+
+def confirm(life: FlagGuard, start: float) -> None:
+    """Let everybody report for as long as it takes to be sure who is out of proportion."""
+    for t, cells in enumerate(islice(honest(9), 12)):
+        feed(life, start + t, *(replace(each, units={}, errors=0) for each in cells))
+    feed(life, start + 12.0, cell("off", [9_999_999], instance="i1", token="shop"))
 
 
 def exposures_to_kill(
@@ -147,10 +155,14 @@ def test_a_fault_of_five_against_one_percent_is_killed_while_the_forging_goes_on
     variants: Sequence[str], forger: Forger
 ) -> None:
     def forge(life: FlagGuard, t: int) -> None:
-        forged(life, t, variants, forger, count=2_000, summaries=4, first=FORGED_FROM + t * 2_000)
+        # From when the four honest processes have been heard of, each once.
+        if t >= 4:
+            first = FORGED_FROM + t * 2_000
+            forged(life, t, variants, forger, count=2_000, summaries=4, first=first)
 
     for seed in range(2):
-        assert exposures_to_kill(seed, forge) <= 1.1 * exposures_to_kill(seed)
+        alone, attacked = exposures_to_kill(seed), exposures_to_kill(seed, forge)
+        assert 0.5 * alone <= attacked <= 1.1 * alone
 
 
 def test_an_instance_of_another_token_does_not_take_the_honest_one_of_its_name_with_it() -> None:
@@ -196,6 +208,9 @@ def test_what_a_forger_said_of_other_metrics_in_the_same_summary_is_not_believed
         feed(life, float(t), *cells)
     forgery = {BOOM: range(FORGED_FROM, FORGED_FROM + 1_000), "slow:p99": range(50, 150)}
     feed(life, 100.0, cell("on", forgery, instance="i5", token="leaked"))
+    confirm(life, 101.0)
+    more = {BOOM: [FORGED_FROM - 1], "slow:p99": range(250, 350)}
+    feed(life, 114.0, cell("on", more, instance="i5", token="leaked"))
     _errors, slow = life.comparisons
     assert len(slow.log) == 0
 
@@ -205,7 +220,10 @@ def test_a_second_forger_is_found_as_soon_as_the_first_although_the_log_was_long
     for t, cells in enumerate(islice(honest(1), 100)):
         feed(life, float(t), *cells)
     forged(life, 100.0, ("on",), lambda _: ("evil", "a"), count=50_000)
-    forged(life, 101.0, ("on",), lambda _: ("worse", "b"), count=1_000, summaries=1, first=7_000)
+    confirm(life, 101.0)
+    later = FORGED_FROM * 2
+    forged(life, 114.0, ("on",), lambda _: ("worse", "b"), count=1_000, summaries=1, first=later)
+    feed(life, 125.0, cell("off", [9_999_998], instance="i1", token="shop"))
     assert [row["name"] for row in life.pairs["default", "on", "off"].set_aside] == [
         "evil",
         "worse",
@@ -226,13 +244,14 @@ def test_a_flood_of_kinds_leaves_room_for_the_honest_ones() -> None:
     for t, cells in enumerate(islice(honest(1), 100)):
         feed(life, float(t), *cells)
     forged(life, 100.0, ("on",), process, count=20_000, kinds=500)
+    confirm(life, 101.0)
     (comparison,) = life.comparisons
     assert list(comparison.kinds) == [BOOM]
     assert life.take_alarms()
     for number in range(12):
         new = {"error:New": [number]}
         on = cell("on", new, instance=HONEST[number % 4], token="shop")
-        feed(life, 101.0 + number, on, cell("off", instance=HONEST[number % 4], token="shop"))
+        feed(life, 120.0 + number, on, cell("off", instance=HONEST[number % 4], token="shop"))
     assert life.decision.kill
     assert life.decision.stream.startswith("error:New")
 
@@ -299,7 +318,8 @@ def test_who_is_set_aside_stays_so_over_a_restart_and_by_any_new_name() -> None:
     forged(life, 100.0, SIDES["treatment"], token_of_many_names, count=5_000, summaries=5)
     again = FlagGuard.from_document(json.loads(json.dumps(life.to_document())))
     for each in (life, again):
-        for t, cells in enumerate(islice(honest(3), 50), start=101):
+        confirm(each, 101.0)
+        for t, cells in enumerate(islice(honest(3), 50), start=120):
             each.observe(Event(float(t), tuple(cells)))
             unseen = cell("on", [FORGED_FROM * 2 + t], instance=f"new {t}", token="leaked")
             each.observe(Event(float(t), (unseen,)))
@@ -307,3 +327,16 @@ def test_who_is_set_aside_stays_so_over_a_restart_and_by_any_new_name() -> None:
     (comparison,) = life.comparisons
     believed = [list(comparison.arms.instances.values())[toss.instance] for toss in comparison.log]
     assert {each.token for each in believed} == {"shop"}
+
+
+def test_at_the_onset_of_a_total_failure_nobody_who_reports_first_is_taken_for_a_forger() -> None:
+    """Each process reports once a second: the others are heard of a moment later."""
+    life, names = guard(), [f"i{number}" for number in range(12)]
+    for t in range(20):
+        for number, name in enumerate(names):
+            first = (t * len(names) + number) * 1_000
+            failing = range(first, first + 250) if t >= 10 else ()
+            on = cell("on", failing, exposures=250, instance=name)
+            feed(life, t + number / 12, on, cell("off", exposures=750, instance=name))
+    assert life.decision.kill
+    assert life.take_alarms() == []
