@@ -28,7 +28,7 @@ from flagd_server.domain.guard.records import (
 )
 from flagd_server.domain.guard.streams import ERRORS_SHARE, LIFE_S
 from flagd_server.domain.guard.versions import VersionBook
-from flagd_server.domain.guard.wording import explain
+from flagd_server.domain.guard.wording import explain, explain_breach, explain_sample
 
 # The reason given while there is nothing to compare with.
 NO_CONTROL = "no control"
@@ -261,7 +261,7 @@ class FlagGuard:
             # What was seen was enough.
             found = [blind for blind in found if blind.reason != TOO_FEW]
         found += (
-            Blind(SAMPLE_RATIO_BLINDNESS, _explain_sample(standing))
+            Blind(SAMPLE_RATIO_BLINDNESS, explain_sample(standing))
             for standing in self.sample_ratios(t)
             if standing.kills
         )
@@ -300,7 +300,7 @@ class FlagGuard:
         reason = "nothing is compared" if no_control is None else f"{NO_CONTROL}: {no_control}"
         is_suspect = breach is not None and self._is_suspect(breach)
         if breach is not None:
-            reason = f"{_explain_breach(breach, is_suspect)}; {reason}"
+            reason = f"{explain_breach(breach, is_suspect)}; {reason}"
         return Decision(
             t=t,
             kill=is_suspect and self.policy.on_burn == "kill",
@@ -388,21 +388,3 @@ def _decision_of(standing: Standing, t: float) -> Decision:
 
 def _reasons(blind: list[Blind]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.reason for each in blind))
-
-
-def _explain_breach(breach: Breach, is_suspect: bool) -> str:
-    when = "soon after" if is_suspect else "not within 15 minutes of"
-    return (
-        f"{breach.service} misses its objective of {breach.objective:.3%}: it burns its error "
-        f"budget at {breach.burn:g} times the rate that it allows or faster, which began {when} a "
-        "change of this flag"
-    )
-
-
-def _explain_sample(standing: Standing) -> str:
-    stream, arms = standing.stream, standing.comparison.arms
-    total = stream.in_treatment + stream.in_control
-    return (
-        f"of {total} sampled units {stream.in_treatment} had “{arms.treatment}”, "
-        f"{stream.expected_share:.1%} expected by the weights: assignment or reporting is broken"
-    )

@@ -1,5 +1,6 @@
 """One sentence on where the evidence stands, for a person who knows no statistics."""
 
+from flagd_server.domain.guard.availability import Breach
 from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing, spoken
 from flagd_server.domain.guard.metrics import ERROR_PREFIX, ERRORS
 
@@ -24,3 +25,23 @@ def explain(standing: Standing) -> str:
     if standing.is_decisive:
         return f"{found}: {compared}, but held back: {standing.objection}"
     return f"{found}: {compared}"
+
+
+def explain_breach(breach: Breach, is_suspect: bool) -> str:
+    """Return which objective is missed, and whether the flag may have to do with it."""
+    when = "soon after" if is_suspect else "not within 15 minutes of"
+    return (
+        f"{breach.service} misses its objective of {breach.objective:.3%}: it burns its error "
+        f"budget at {breach.burn:g} times the rate that it allows or faster, which began {when} a "
+        "change of this flag"
+    )
+
+
+def explain_sample(standing: Standing) -> str:
+    """Return how the sampled units fell, against how the weights would have them fall."""
+    stream, arms = standing.stream, standing.comparison.arms
+    total = stream.in_treatment + stream.in_control
+    return (
+        f"of {total} sampled units {stream.in_treatment} had “{arms.treatment}”, "
+        f"{stream.expected_share:.1%} expected by the weights: assignment or reporting is broken"
+    )
