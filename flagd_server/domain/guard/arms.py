@@ -81,6 +81,7 @@ class Arms:
         instances: by (name, token), in order of appearance.
         releases: (service, version) → index, in order of appearance.
         last_treatment, last_control: when either arm was last exposed.
+        accused_at: metric → when somebody was found out of proportion who is not set aside yet.
         distrusted: tokens by which nothing is believed, whichever process they come from.
     """
 
@@ -95,6 +96,7 @@ class Arms:
     last_treatment: float | None = None
     last_control: float | None = None
     distrusted: set[str] = field(default_factory=set)
+    accused_at: dict[str, float] = field(default_factory=dict)
 
     def observe(self, t: float, cells: list[Cell]) -> list[Cell]:
         """Count one summary's cells of the two arms; return those that are believed."""
@@ -184,6 +186,7 @@ class Arms:
             "last_treatment": self.last_treatment,
             "last_control": self.last_control,
             "distrusted": sorted(self.distrusted),
+            "accused_at": self.accused_at,
         }
 
     @classmethod
@@ -203,4 +206,5 @@ class Arms:
             document["last_treatment"],
             document["last_control"],
             set(document["distrusted"]),
+            document["accused_at"],
         )

@@ -144,7 +144,11 @@ def _lone(
     if not loudness:
         return f"too few of its units are still kept to tell whether one {word} carries it"
     # Who has spoken and gone still counts: by falling silent nobody becomes more believable.
-    if len(loudness.keys() | {name_of(each) for each in comparison.arms.serving(t)}) < least:
+    speakers = loudness.keys() | {name_of(each) for each in comparison.arms.serving(t)}
+    if comparison.metric.name in comparison.arms.accused_at:
+        # Until it is known whether somebody forges, whoever reports of the split contradicts.
+        speakers |= {name_of(each) for each in instances if not each.is_set_aside}
+    if len(speakers) < least:
         return None
     # Ties go to the one that appeared first, so that the answer can be given again.
     order = {name: k for k, name in reversed(list(enumerate(map(name_of, instances))))}

@@ -27,7 +27,6 @@ class Pair:
         set_aside: each reporter that is believed no longer, for the report.
         held_at: metric → (t, length of the log) when its reporters were last held against each
             other.
-        accused_at: metric → when somebody was found out of proportion who has not been set aside.
         alarms: raised, and not taken yet.
     """
 
@@ -35,7 +34,6 @@ class Pair:
     comparisons: dict[str, Comparison]
     set_aside: list[dict[str, Any]] = field(default_factory=list)
     held_at: dict[str, list[float]] = field(default_factory=dict)
-    accused_at: dict[str, float] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
 
     @classmethod
@@ -57,7 +55,7 @@ class Pair:
         for name, comparison in self.comparisons.items():
             score = comparison.observe(t, believed)
             # A flood may have thinned the log so far that nothing more is heard for a while.
-            if (score or name in self.accused_at) and self._suspect(t, name, comparison):
+            if (score or name in self.arms.accused_at) and self._suspect(t, name, comparison):
                 believed = [cell for cell in believed if not self.arms.disbelieves(cell)]
             if score:
                 comparison.bound()
@@ -66,9 +64,9 @@ class Pair:
 
     def _suspect(self, t: float, name: str, comparison: Comparison) -> bool:
         """Set aside who is out of proportion; return whether anybody was."""
-        length, accused_at = len(comparison.log), self.accused_at.get(name)
+        length, accused_at = len(comparison.log), self.arms.accused_at.get(name)
         if length < LEAST_EVENTS:
-            self.accused_at.pop(name, None)
+            self.arms.accused_at.pop(name, None)
             return False
         held_t, held_length = self.held_at.get(name, (t, 0))
         if accused_at is not None:
@@ -77,11 +75,11 @@ class Pair:
             is_due = length >= held_length * _HOLD_AGAIN or t >= held_t + _HOLD_AGAIN_S
         if not is_due:
             return False
-        self.accused_at.pop(name, None)
+        self.arms.accused_at.pop(name, None)
         suspect = find_suspect(self.arms, comparison.heard_from)
         was_found = suspect is not None and accused_at is not None
         if suspect is not None and accused_at is None:
-            self.accused_at[name] = t
+            self.arms.accused_at[name] = t
             suspect = None
         while suspect is not None:
             self._set_aside(t, comparison.metric, suspect)
@@ -116,7 +114,6 @@ class Pair:
             "comparisons": [each.to_document() for each in self.comparisons.values()],
             "set_aside": self.set_aside,
             "held_at": self.held_at,
-            "accused_at": self.accused_at,
         }
 
     @classmethod
@@ -128,5 +125,4 @@ class Pair:
             {each.metric.name: each for each in comparisons},
             document["set_aside"],
             document["held_at"],
-            document["accused_at"],
         )

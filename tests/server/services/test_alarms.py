@@ -66,7 +66,8 @@ def test_what_the_guard_sets_aside_is_an_alarm(world: World) -> None:
     forged = {"error:Forged": list(range(10_000, 12_000))}
     for sequence in (1, 2):
         cells = [cell("on", version, exposures=2_000, failing=forged)]
-        world.report(sequence, cells, instance="i-forger")
+        # It still is out of proportion when everybody has had the time to report again.
+        world.report(sequence, cells, instance="i-forger", after_s=10)
     assert not world.is_killed()
     (alarm,) = world.alarms.list(ENVIRONMENT)
     assert (alarm.kind, alarm.flag) == (AlarmKind.POISONED_TELEMETRY, FLAG)

@@ -340,3 +340,12 @@ def test_at_the_onset_of_a_total_failure_nobody_who_reports_first_is_taken_for_a
             feed(life, t + number / 12, on, cell("off", exposures=750, instance=name))
     assert life.decision.kill
     assert life.take_alarms() == []
+
+
+def test_until_it_is_sure_who_forges_those_who_serve_the_control_alone_contradict_too() -> None:
+    life = guard()
+    for number, name in enumerate(HONEST):
+        feed(life, float(number), cell("off", [number], exposures=100, instance=name))
+    forged(life, 10.0, ("on",), process, count=2_000, summaries=2)
+    assert (life.decision.kill, life.decision.hold) == (False, True)
+    assert "without process i5" in life.decision.reason
