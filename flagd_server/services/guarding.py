@@ -111,13 +111,25 @@ class Guarding:
 
     def exposed_below(self, environment: str) -> int:
         """Return the hash below which SDKs are to report that a unit was exposed, at 64 bits."""
-        return self._exposed_below.get(environment, SAMPLED_HASHES)
+        with self._lock:
+            below = self._exposed_below.get(environment)
+            if below is None:
+                # What the hungriest life needs: the others thin what they don't.
+                wanted = [
+                    life.guard.sample_below
+                    for life in (self._lives or {}).values()
+                    if life.environment == environment
+                ]
+                below = min(SAMPLED_HASHES, max(wanted, default=SAMPLED_HASHES))
+                self._exposed_below[environment] = below
+            return below
 
     def forget(self) -> None:
         """Drop what is in memory, after a transaction that failed; the storage still has it."""
         with self._lock:
             self._lives = None
             self._sequences = {}
+            self._exposed_below = {}
 
     def note_objectives(self, environment: str) -> None:
         """Look at the environment's objectives again before the next summary."""
@@ -309,6 +321,7 @@ class Guarding:
         life = Life(life_id, newest.environment, newest.flag, newest.version, newest.version, guard)
         tx.save_guard_state(life_id, 0, json.dumps(life.to_document()))
         lives[newest.environment, newest.flag] = life
+        self._exposed_below.pop(newest.environment, None)
         return life
 
     def _end(
@@ -321,6 +334,7 @@ class Guarding:
     ) -> None:
         tx.end_guard_life(life.id, datetime.fromtimestamp(at, UTC), outcome)
         del lives[life.environment, life.flag]
+        self._exposed_below.pop(life.environment, None)
 
     def _start_over(
         self, tx: Transaction, lives: dict[tuple[str, str], Life], life: Life, at: float, why: str
@@ -345,7 +359,7 @@ class Guarding:
         at = max(at, life.guard.last_t or life.guard.started_at)
         announced = _note_releases(life, cells) or announced
         event = Event(at, cells, announced)
-        had_decided = life.guard.has_killed
+        had_decided, sample_below = life.guard.has_killed, life.guard.sample_below
         life.guard.observe(event)
         row = {**event.to_document(), "version": life.version}
         document = _encode(row)
@@ -355,9 +369,8 @@ class Guarding:
         if life.unsaved >= EVENTS_PER_STATE:
             tx.save_guard_state(life.id, event_id, json.dumps(life.to_document()))
             life.unsaved = 0
-        sample_below = life.guard.sample_below
-        if sample_below < self.exposed_below(life.environment):
-            self._exposed_below[life.environment] = sample_below
+        if life.guard.sample_below != sample_below:
+            self._exposed_below.pop(life.environment, None)
         for alarm in life.guard.take_alarms():
             self._raise_alarm(
                 tx, life.environment, alarm.kind, alarm.subject, alarm.detail, life.flag

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flagd_server.domain.configuration import KillSource
 from flagd_server.services.flags import NewFlag
+from flagd_server.services.guarding import SAMPLED_HASHES
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
@@ -350,3 +352,25 @@ class TestWithoutAControl:
         world.slos.delete(ENVIRONMENT, "shop", actor="test")
         self.report(world, version, range(3, 5), errors=0)
         assert world.guarding.running_evidence(ENVIRONMENT, FLAG) is None
+
+
+def test_fewer_units_are_asked_for_once_every_life_has_enough_of_them(world: World) -> None:
+    version = world.release()
+
+    def sample(sequence: int, flag: str, of: int) -> int:
+        units = tuple(f"{n * 0x9E3779B97F4A7C15 % (1 << 62):016x}" for n in range(of))
+        exposed = replace(cell("off", of_version[flag], exposures=of, flag=flag), units={})
+        cells = [replace(exposed, units={"exposed": units})]
+        return world.report(sequence, cells).exposed_below
+
+    of_version = {FLAG: version}
+    assert sample(1, FLAG, 100) == SAMPLED_HASHES
+    sample(2, FLAG, 10_001)
+    thinned = sample(3, FLAG, 1)
+    assert thinned < SAMPLED_HASHES
+    # Another flag has none yet, and must not go without.
+    of_version["banner"] = world.release(flag="banner")
+    assert sample(4, "banner", 1) == SAMPLED_HASHES
+    world.patch("banner", enabled=False, guard={"mode": "off"})
+    sample(5, FLAG, 1)
+    assert sample(6, FLAG, 1) == thinned
