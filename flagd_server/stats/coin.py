@@ -20,7 +20,9 @@ DEFAULT_MARGIN = 1.05
 # Ratios of failure rates the test bets on, at the default margin, and the share of each bet:
 # a doubling is what most faults look like, so the middle of the grid carries the most.
 _RATIOS = (1.3, 1.6, 2.2, 5.0, 12.0, 50.0)
-_PRIOR = (0.1, 0.2, 0.25, 0.2, 0.15, 0.1)
+_PRIOR = (0.1, 0.18, 0.27, 0.27, 0.12, 0.06)
+# The same for one kind of error: a new fault mostly has a kind that the control never shows.
+_KIND_PRIOR = (0.02, 0.05, 0.13, 0.2, 0.2, 0.4)
 
 _TWO_SIDED = (1 / 2, 1 / 1.5, 1 / 1.2, 1.2, 1.5, 2.0)
 
@@ -46,7 +48,8 @@ class CoinBets:
     """The alternatives the test bets on.
 
     Attributes:
-        ratios: each above the margin; `prior` has the share of the bet on each, 1 in all.
+        ratios: each above the margin; `prior` has the share of the bet on each, 1 in all, and
+            `kind_prior` that of streams of one kind of error.
         log_gains, excesses: log(r / margin) and r - 1 for each ratio.
     """
 
@@ -55,6 +58,7 @@ class CoinBets:
     prior: tuple[float, ...]
     log_gains: tuple[float, ...]
     excesses: tuple[float, ...]
+    kind_prior: tuple[float, ...]
 
     @classmethod
     def for_margin(cls, margin: float) -> "CoinBets":
@@ -64,7 +68,7 @@ class CoinBets:
             ValueError: the margin is below 1.
         """
         scale = margin / DEFAULT_MARGIN
-        return cls.of(margin, tuple(r * scale for r in _RATIOS), _PRIOR)
+        return cls.of(margin, tuple(r * scale for r in _RATIOS), _PRIOR, _KIND_PRIOR)
 
     @classmethod
     def two_sided(cls) -> "CoinBets":
@@ -74,11 +78,18 @@ class CoinBets:
         """
         log_gains = tuple(log(r) for r in _TWO_SIDED)
         prior = tuple(1.0 / len(_TWO_SIDED) for _ in _TWO_SIDED)
-        return cls(1.0, _TWO_SIDED, prior, log_gains, tuple(r - 1.0 for r in _TWO_SIDED))
+        excesses = tuple(r - 1.0 for r in _TWO_SIDED)
+        return cls(1.0, _TWO_SIDED, prior, log_gains, excesses, prior)
 
     @classmethod
-    def of(cls, margin: float, ratios: tuple[float, ...], prior: tuple[float, ...]) -> "CoinBets":
-        """Check a grid of one's own.
+    def of(
+        cls,
+        margin: float,
+        ratios: tuple[float, ...],
+        prior: tuple[float, ...],
+        kind_prior: tuple[float, ...] | None = None,
+    ) -> "CoinBets":
+        """Check a grid of one's own; `kind_prior` is the prior where it is not given.
 
         Raises:
             ValueError: the margin is below 1, a ratio is not above the margin (its bet would have
@@ -89,14 +100,18 @@ class CoinBets:
         for ratio in ratios:
             if not ratio > margin:
                 raise ValueError(f"ratios: {ratio!r} must be above the margin {margin!r}")
-        if (
-            len(ratios) != len(prior)
-            or any(share < 0.0 for share in prior)
-            or abs(sum(prior) - 1.0) > 1e-9
-        ):
-            raise ValueError("prior: expected one share for each ratio, summing to 1")
+        if kind_prior is None:
+            kind_prior = prior
+        for name, shares in (("prior", prior), ("kind_prior", kind_prior)):
+            if (
+                len(ratios) != len(shares)
+                or any(share < 0.0 for share in shares)
+                or abs(sum(shares) - 1.0) > 1e-9
+            ):
+                raise ValueError(f"{name}: expected one share for each ratio, summing to 1")
         log_gains = tuple(log(r / margin) for r in ratios)
-        return cls(margin, ratios, prior, log_gains, tuple(r - 1.0 for r in ratios))
+        excesses = tuple(r - 1.0 for r in ratios)
+        return cls(margin, ratios, prior, log_gains, excesses, kind_prior)
 
     def multipliers(self, tosses: Iterable[Tosses]) -> list[float]:
         """Return, for each bet, the product of its factors over one batch of tosses.
@@ -128,6 +143,32 @@ def injected_mass(now: float, before: float | None) -> float:
         before: G at the batch before; None for the stream's first.
     """
     return FIRST_MASS if before is None else (1.0 - FIRST_MASS) * (now - before)
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """The prior on when the fault began, on a stream's own clock: mass that its bets wait for.
+
+    Without it a healthy day hides a bad hour. A stream's first batch gets `first`, whenever it
+    comes; the rest is spread until the horizon, over the logarithm of time where the fault is the
+    likelier the sooner (`fades`), else evenly. It depends on times only, so any choice is valid.
+    """
+
+    first: float
+    horizon_s: float
+    fades: bool
+
+    def elapsed(self, since_opened_s: float) -> float:
+        """Return G(t), the part of the time to the horizon that time t has used up, 0 to 1.
+
+        The mass that a batch injects before it is multiplied in is `first` for a stream's first,
+        then `(1 - first) * (G(t) - G(t'))`, t' being the batch before.
+        """
+        if since_opened_s >= self.horizon_s:
+            return 1.0
+        if not self.fades:
+            return since_opened_s / self.horizon_s
+        return log1p(since_opened_s / _TIME_UNIT_S) / log1p(self.horizon_s / _TIME_UNIT_S)
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ class Comparison:
     """The running state of one metric of one pair. Fed in the order of commit; not thread-safe.
 
     Attributes:
-        epochs: the life first, then at most the three newest.
+        epochs: the life first, then the newest of either sort (`streams.kept`).
         kinds: kind → index, in order of appearance.
         latest: unit → its latest batch in the log; `latest_of_kind` the same by kind index. Since
             each event is offered to every stream, one that opened with batch b has heard a unit
@@ -85,10 +85,13 @@ class Comparison:
             t,
         )
 
-    def _begin_epoch(self, name: str, errors: float, kinds: float, at: float) -> None:
-        epoch = _open_epoch(self.metric, self.bets, name, errors, kinds, at, len(self.log.times))
-        life, *others = self.epochs
-        self.epochs = [life, *[*others, epoch][-streams.EPOCHS_KEPT :]]
+    def _begin_epoch(
+        self, name: str, errors: float, kinds: float, at: float, *, is_clock: bool = False
+    ) -> None:
+        epoch = _open_epoch(
+            self.metric, self.bets, name, errors, kinds, at, len(self.log.times), is_clock=is_clock
+        )
+        self.epochs = streams.kept([*self.epochs, epoch])
 
     def observe(self, t: float, cells: list[Cell]) -> float:
         """Take in one summary's cells of the two arms, those that `Arms.observe` believed.
@@ -112,10 +115,11 @@ class Comparison:
         if index > self.clock:
             self.clock = index
             self._begin_epoch(
-                f"six hours {index}",
+                f"hour {index}",
                 streams.CLOCK_ERRORS_SHARE / streams.CLOCK_EPOCHS,
                 streams.CLOCK_KINDS_SHARE / streams.CLOCK_EPOCHS,
                 self.started_at + index * streams.CLOCK_EPOCH_S,
+                is_clock=True,
             )
 
     def _units(self, cells: list[Cell]) -> list[_Unit]:
@@ -167,12 +171,12 @@ class Comparison:
         if rate_share is None:
             rate_share = fresh[0].share
         self.log.add_batch(t, rate_share, fresh)
-        whole = Batch.of(self.bets, _sides(fresh), rate_share)
+        whole = Batch.of(self.bets, _sides(fresh))
         best = 0.0
         for stream, sides in heard.items():
             # Most streams hear all of a batch: it is weighed once for them.
             is_whole = len(sides) == len(fresh)
-            heard_batch = whole if is_whole else Batch.of(self.bets, sides, rate_share)
+            heard_batch = whole if is_whole else Batch.of(self.bets, sides)
             score = stream.toss(self.bets, t, heard_batch)
             if score > best:
                 best = score
@@ -280,8 +284,8 @@ class Comparison:
     ) -> Iterator[tuple[float, list[Toss]]]:
         """Feed a restarted stream from the log; yield (t, tosses) after each batch it heard."""
         for batch, tosses in self.heard_by(again, chosen):
-            t, rate_share = self.log.times[batch], self.log.rate_shares[batch]
-            again.toss(self.bets, t, Batch.of(self.bets, _sides(tosses), rate_share))
+            t = self.log.times[batch]
+            again.toss(self.bets, t, Batch.of(self.bets, _sides(tosses)))
             yield t, tosses
 
     def replay(self, stream: Stream, chosen: Chosen = everything) -> Stream:
@@ -338,12 +342,28 @@ class Comparison:
 
 
 def _open_epoch(
-    metric: Metric, bets: CoinBets, name: str, errors: float, kinds: float, at: float, batch: int
+    metric: Metric,
+    bets: CoinBets,
+    name: str,
+    errors: float,
+    kinds: float,
+    at: float,
+    batch: int,
+    *,
+    is_clock: bool = False,
 ) -> Epoch:
     """Open one with these shares of alpha; where kinds have no streams, all have theirs."""
     if not metric.has_kinds:
         errors, kinds = errors + kinds, 0.0
-    return Epoch.open(bets, name, errors_share=errors, kinds_share=kinds, at=at, batch=batch)
+    return Epoch.open(
+        bets,
+        name,
+        errors_share=errors,
+        kinds_share=kinds,
+        at=at,
+        batch=batch,
+        is_clock=is_clock,
+    )
 
 
 def _sides(tosses: list[Toss]) -> list[tuple[float, bool]]:

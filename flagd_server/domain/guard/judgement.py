@@ -10,13 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import exp, log
 
+from flagd_server.domain.guard.agreement import Agreement
 from flagd_server.domain.guard.arms import Instance
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.streams import Epoch, Stream
 from flagd_server.domain.guard.window import WINDOW_S
 from flagd_server.stats.intervals import ratio_estimate
 
+# A stream's evidence from here on is worth asking about, and must hold without one process.
 WITNESS_BAR = 10.0
+# What must agree with a kind of error, and with all errors. A kind is decided within a dozen of
+# failing units, so its bar is most of the delay; all errors need hundreds, so theirs costs none.
+KIND_BAR, ERRORS_BAR = 6.0, 50.0
 LEAST_TREATMENT_UNITS = 3
 LONE_INSTANCE_FROM, LONE_TOKEN_FROM = 3, 2
 NEWCOMERS_SHARE = 0.2
@@ -51,7 +56,7 @@ class Standing:
 
     @property
     def rate_witness(self) -> float:
-        return self.epoch.rate_witness
+        return rate_witness(self.comparison, self.stream)
 
     @property
     def is_decisive(self) -> bool:
@@ -91,6 +96,30 @@ def judge(comparison: Comparison, alpha: float, t: float) -> Standing:
     return nearest
 
 
+def rate_witness(comparison: Comparison, stream: Stream) -> float:
+    """Return a stream's evidence by exposures; 1 where its own is too small to ask."""
+    if stream.coin.value < WITNESS_BAR:
+        return 1.0
+    return agreement_of(comparison, stream).rate
+
+
+def rate_bar(stream: Stream) -> float:
+    """Return the evidence by exposures that a kill by this stream needs."""
+    return ERRORS_BAR if stream.kind is None else KIND_BAR
+
+
+def agreement_of(comparison: Comparison, stream: Stream) -> Agreement:
+    """Return what must agree with a stream that has risen, up to date with the log."""
+    began = stream.began
+    assert began is not None, "its value is above the least it has had"
+    known = stream.agreement
+    if known is None or known.began != began or known.tau != comparison.tau:
+        known = Agreement.since(began, stream.kind, comparison.log, comparison.tau)
+        stream.agreement = known
+    known.catch_up(comparison.log)
+    return known
+
+
 def _examine(
     comparison: Comparison, epoch: Epoch, stream: Stream, alpha: float, t: float
 ) -> Standing:
@@ -101,19 +130,21 @@ def _examine(
 
 
 def _objection(standing: Standing, t: float) -> str | None:
-    stream = standing.stream
-    if stream.kind is not None and standing.epoch.errors.coin.value < WITNESS_BAR:
-        return (
-            "errors of every kind together do not fall more often on its users: "
-            "errors that only changed their name look like this"
-        )
-    if standing.comparison.metric.has_witness and standing.rate_witness < WITNESS_BAR:
-        return (
-            "measured by exposures the rates do not differ enough: "
-            "a feature whose users ask more often looks like this"
-        )
+    stream, comparison = standing.stream, standing.comparison
     if standing.is_against_treatment and stream.in_treatment < LEAST_TREATMENT_UNITS:
         return f"fewer than {LEAST_TREATMENT_UNITS} units of the treatment have failed"
+    if comparison.metric.has_witness:
+        agreement = agreement_of(comparison, stream)
+        if stream.kind is not None and agreement.coin < KIND_BAR:
+            return (
+                "errors of every kind together do not fall more often on its users: "
+                "errors that only changed their name look like this"
+            )
+        if agreement.rate < rate_bar(stream):
+            return (
+                "measured by exposures the rates do not differ enough: "
+                "a feature whose users ask more often looks like this"
+            )
     return (
         _lone(standing, t, LONE_INSTANCE_FROM, "process", _process_of)
         or _lone(standing, t, LONE_TOKEN_FROM, "token", _token_of)

@@ -12,7 +12,7 @@ from flagd_server.domain.guard.arms import Counts
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.harm import excess_failures
-from flagd_server.domain.guard.judgement import WITNESS_BAR, Standing
+from flagd_server.domain.guard.judgement import Standing, rate_bar, rate_witness
 from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.pair import Pair
 from flagd_server.domain.guard.streams import Stream, by_share
@@ -125,7 +125,7 @@ def _comparison(nearest: Standing, alpha: float) -> dict[str, Any]:
         "e_value": nearest.e_value,
         "threshold": nearest.threshold,
         "rate_witness": nearest.rate_witness,
-        "rate_witness_needed": WITNESS_BAR,
+        "rate_witness_needed": rate_bar(nearest.stream),
         "held_back": nearest.objection,
         "expected_share": nearest.stream.expected_share,
         "chance": tail_probability(tosses) if tosses else 1.0,
@@ -155,9 +155,9 @@ def _arm(variant: str, counts: Counts, nearest: Standing, is_treatment: bool) ->
 
 
 def _streams(comparison: Comparison) -> list[tuple[str, Stream, float]]:
-    """Return (name, stream, rate witness of its epoch) of every stream that is open."""
+    """Return (name, stream, its rate witness) of every stream that is open."""
     return [
-        (comparison.name_of(epoch, stream), stream, epoch.rate_witness)
+        (comparison.name_of(epoch, stream), stream, rate_witness(comparison, stream))
         for epoch, stream in comparison.streams()
     ]
 

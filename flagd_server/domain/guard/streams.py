@@ -8,17 +8,28 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flagd_server.stats.coin import CoinBets, EProcess, Tosses, elapsed, injected_mass
+from flagd_server.domain.guard.agreement import Agreement
+from flagd_server.stats.coin import CoinBets, EProcess, Onset, Tosses
 
 # Shares of alpha: they sum to 1 over everything that may ever be opened in a life.
-ERRORS_SHARE, KINDS_SHARE = 0.30, 0.30
-ANNOUNCED_ERRORS_SHARE, ANNOUNCED_KINDS_SHARE = 0.15, 0.15
-CLOCK_ERRORS_SHARE, CLOCK_KINDS_SHARE = 0.05, 0.05
+ERRORS_SHARE, KINDS_SHARE = 0.30, 0.18
+ANNOUNCED_ERRORS_SHARE, ANNOUNCED_KINDS_SHARE = 0.28, 0.08
+CLOCK_ERRORS_SHARE, CLOCK_KINDS_SHARE = 0.12, 0.04
 
 LIFE_S = 7 * 86_400.0
-CLOCK_EPOCH_S = 6 * 3_600.0
+# At a high base rate most units have failed within hours and are spent for the streams that were
+# open then; where units last longer than this, the older streams do well.
+CLOCK_EPOCH_S = 3_600.0
 CLOCK_EPOCHS = int(LIFE_S / CLOCK_EPOCH_S)
-EPOCHS_KEPT = 3
+# Each sort has its own places, else the clock would push the announced out within hours.
+ANNOUNCED_EPOCHS_KEPT = 2
+CLOCK_EPOCHS_KEPT = 2
+
+# A fault begins with a change, most likely, and the sooner after it the likelier; the clock opens
+# its epochs where nothing is known to have changed, so there any time is as likely as another.
+AT_A_CHANGE = Onset(first=0.8, horizon_s=LIFE_S, fades=True)
+AT_ANY_TIME = Onset(first=0.1, horizon_s=CLOCK_EPOCHS_KEPT * CLOCK_EPOCH_S, fades=False)
+
 # Beyond these a kind's share of alpha is too small to matter; its units still count as errors.
 KINDS_PER_EPOCH = 40
 
@@ -34,8 +45,6 @@ class Batch:
 
     Attributes:
         treatment_mass, control_mass: Σ (1 - s) over the treatment's units, Σ s over the control's.
-        multipliers: under the coin; `rate_multipliers` the same with the treatment's share of
-            recent exposures in the coin's place.
     """
 
     in_treatment: int
@@ -43,10 +52,9 @@ class Batch:
     treatment_mass: float
     control_mass: float
     multipliers: list[float]
-    rate_multipliers: list[float]
 
     @classmethod
-    def of(cls, bets: CoinBets, sides: Iterable[tuple[float, bool]], rate_share: float) -> "Batch":
+    def of(cls, bets: CoinBets, sides: Iterable[tuple[float, bool]]) -> "Batch":
         """Weigh units, each given as (s, is in the treatment)."""
         tosses = by_share(sides)
         in_treatment = in_control = 0
@@ -62,7 +70,6 @@ class Batch:
             treatment_mass,
             control_mass,
             bets.multipliers(tosses),
-            bets.multipliers([(rate_share, in_treatment, in_control)]),
         )
 
 
@@ -84,10 +91,12 @@ class Stream:
         first_batch: the first batch of the toss log that it may hear; of a unit, it hears only
             the first toss from there on.
         coin: the e-process on the split's own coin.
-        witness: for all-errors streams, the same on the treatment's share of recent exposures.
-        used: G at its last batch: the prior mass injected since its first; None before that.
+        onset: the prior on when the fault began, on the stream's own clock.
+        used: the part of the onset's time that its last batch had used up; None before the first.
         lowest: the least value of the coin so far.
         began: when the evidence began: the time of the first batch after that least value.
+        agreement: what must agree before it kills, as far as it was asked for. A function of the
+            toss log, so it is not stored.
     """
 
     kind: int | None
@@ -95,7 +104,7 @@ class Stream:
     opened_s: float
     first_batch: int
     coin: EProcess
-    witness: EProcess | None = None
+    onset: Onset = AT_A_CHANGE
     used: float | None = None
     in_treatment: int = 0
     in_control: int = 0
@@ -103,13 +112,20 @@ class Stream:
     control_mass: float = 0.0
     lowest: float = 1.0
     began: float | None = None
+    agreement: Agreement | None = field(default=None, repr=False)
 
     @classmethod
     def open(
-        cls, bets: CoinBets, *, kind: int | None, share: float, at: float, batch: int
+        cls,
+        bets: CoinBets,
+        *,
+        kind: int | None,
+        share: float,
+        at: float,
+        batch: int,
+        onset: Onset = AT_A_CHANGE,
     ) -> "Stream":
-        witness = EProcess.start(bets) if kind is None else None
-        return cls(kind, share, at, batch, EProcess.start(bets), witness)
+        return cls(kind, share, at, batch, EProcess.start(bets), onset)
 
     def toss(self, bets: CoinBets, t: float, batch: Batch) -> float:
         """Multiply one summary's new units in, both sides together, mass injected once.
@@ -117,13 +133,12 @@ class Stream:
         Returns:
             The score after it.
         """
-        now = elapsed(t - self.opened_s)
-        mass = injected_mass(now, self.used)
+        onset, coin = self.onset, self.coin
+        now = onset.elapsed(t - self.opened_s)
+        mass = onset.first if self.used is None else (1.0 - onset.first) * (now - self.used)
         self.used = now
-        coin = self.coin
-        coin.update(bets.prior, mass, batch.multipliers)
-        if self.witness is not None:
-            self.witness.update(bets.prior, mass, batch.rate_multipliers)
+        prior = bets.prior if self.kind is None else bets.kind_prior
+        coin.update(prior, mass, batch.multipliers)
         self.in_treatment += batch.in_treatment
         self.in_control += batch.in_control
         self.treatment_mass += batch.treatment_mass
@@ -144,7 +159,12 @@ class Stream:
     def restarted(self, bets: CoinBets) -> "Stream":
         """Return the stream as it was when it opened, to be fed again."""
         return Stream.open(
-            bets, kind=self.kind, share=self.share, at=self.opened_s, batch=self.first_batch
+            bets,
+            kind=self.kind,
+            share=self.share,
+            at=self.opened_s,
+            batch=self.first_batch,
+            onset=self.onset,
         )
 
     @property
@@ -161,7 +181,7 @@ class Stream:
             "opened_s": self.opened_s,
             "first_batch": self.first_batch,
             "coin": asdict(self.coin),
-            "witness": None if self.witness is None else asdict(self.witness),
+            "onset": asdict(self.onset),
             "used": self.used,
             "in_treatment": self.in_treatment,
             "in_control": self.in_control,
@@ -175,12 +195,11 @@ class Stream:
     def from_document(cls, document: dict[str, Any]) -> "Stream":
         fields = dict(document)
         fields["coin"] = EProcess(**fields["coin"])
-        if fields["witness"] is not None:
-            fields["witness"] = EProcess(**fields["witness"])
+        fields["onset"] = Onset(**fields["onset"])
         return cls(**fields)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Epoch:
     """A fresh memory of units: one all-errors stream, and one for each kind that appears in it.
 
@@ -188,12 +207,14 @@ class Epoch:
         name: for people, such as "life" or "epoch 2 (weights)".
         kinds_share: share of alpha for all its kinds together.
         kinds: in order of appearance, by kind index.
+        is_clock: it opened by the clock, not with the life or an announced change.
     """
 
     name: str
     kinds_share: float
     errors: Stream
     kinds: dict[int, Stream] = field(default_factory=dict)
+    is_clock: bool = False
 
     @classmethod
     def open(
@@ -205,28 +226,27 @@ class Epoch:
         kinds_share: float,
         at: float,
         batch: int,
+        is_clock: bool = False,
     ) -> "Epoch":
-        errors = Stream.open(bets, kind=None, share=errors_share, at=at, batch=batch)
-        return cls(name, kinds_share, errors)
+        onset = AT_ANY_TIME if is_clock else AT_A_CHANGE
+        errors = Stream.open(bets, kind=None, share=errors_share, at=at, batch=batch, onset=onset)
+        return cls(name, kinds_share, errors, is_clock=is_clock)
 
     def stream_for(self, kind: int, bets: CoinBets, t: float, batch: int) -> Stream | None:
         """Return the kind's stream, opened at its first event; None beyond the bound on kinds."""
         stream = self.kinds.get(kind)
         if stream is None and self.kinds_share and len(self.kinds) < KINDS_PER_EPOCH:
             share = self.kinds_share * harmonic_share(len(self.kinds) + 1)
-            stream = Stream.open(bets, kind=kind, share=share, at=t, batch=batch)
+            stream = Stream.open(
+                bets, kind=kind, share=share, at=t, batch=batch, onset=self.errors.onset
+            )
             self.kinds[kind] = stream
         return stream
 
     def restarted(self, bets: CoinBets) -> "Epoch":
         """Return the epoch as it was when it opened, without any kind."""
-        return Epoch(self.name, self.kinds_share, self.errors.restarted(bets))
-
-    @property
-    def rate_witness(self) -> float:
-        """The all-errors stream's evidence by exposures."""
-        assert self.errors.witness is not None, "an all-errors stream has a witness"
-        return self.errors.witness.value
+        errors = self.errors.restarted(bets)
+        return Epoch(self.name, self.kinds_share, errors, is_clock=self.is_clock)
 
     def to_document(self) -> dict[str, Any]:
         return {
@@ -234,6 +254,7 @@ class Epoch:
             "kinds_share": self.kinds_share,
             "errors": self.errors.to_document(),
             "kinds": [stream.to_document() for stream in self.kinds.values()],
+            "is_clock": self.is_clock,
         }
 
     @classmethod
@@ -245,4 +266,15 @@ class Epoch:
             document["kinds_share"],
             errors,
             {stream.kind: stream for stream in kinds if stream.kind is not None},
+            document["is_clock"],
         )
+
+
+def kept(epochs: list[Epoch]) -> list[Epoch]:
+    """Return the life and the newest epochs of either sort, in the order in which they opened."""
+    life, *others = epochs
+    newest = {
+        *[epoch for epoch in others if epoch.is_clock][-CLOCK_EPOCHS_KEPT:],
+        *[epoch for epoch in others if not epoch.is_clock][-ANNOUNCED_EPOCHS_KEPT:],
+    }
+    return [life, *(epoch for epoch in others if epoch in newest)]

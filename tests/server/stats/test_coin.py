@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagd_server.stats.coin import DEFAULT_MARGIN, FIRST_MASS, CoinBets, EProcess, elapsed
+from flagd_server.stats.coin import DEFAULT_MARGIN, CoinBets, EProcess, Onset
 
 BETS = CoinBets.for_margin(DEFAULT_MARGIN)
+WEEK_S = 7 * 86_400.0
+FIRST_MASS = 0.8
 
 
 def mean_factor(bets: CoinBets, s: float, true_ratio: float) -> list[float]:
@@ -47,6 +49,11 @@ def test_factors_are_the_published_ones(r: float) -> None:
         r * (m * s + 1 - s) / (m * (r * s + 1 - s))
     )
     assert BETS.multipliers([(s, 0, 1)])[k] == pytest.approx((m * s + 1 - s) / (r * s + 1 - s))
+
+
+def test_a_grid_for_kinds_is_checked_too() -> None:
+    with pytest.raises(ValueError, match="kind_prior: expected one share"):
+        CoinBets.of(1.05, (2.0, 3.0), (0.5, 0.5), (0.5, 0.6))
 
 
 def test_the_grid_keeps_its_distance_to_another_margin() -> None:
@@ -90,12 +97,20 @@ def test_a_grid_that_would_break_the_guarantee_is_refused(
         CoinBets.of(margin, ratios, prior)
 
 
-def test_the_prior_on_the_beginning_is_used_up_in_seven_days() -> None:
-    days = [elapsed(t) for t in (0.0, 1.0, 60.0, 86_400.0, 7 * 86_400.0)]
+@pytest.mark.parametrize("fades", [True, False])
+def test_the_prior_on_the_beginning_is_used_up_at_its_horizon(fades: bool) -> None:
+    onset = Onset(FIRST_MASS, WEEK_S, fades)
+    days = [onset.elapsed(t) for t in (0.0, 1.0, 60.0, 86_400.0, WEEK_S)]
     assert days[0] == 0.0
     assert all(before < after for before, after in itertools.pairwise(days))
     assert days[-1] == pytest.approx(1.0)
-    assert elapsed(1e12) == 1.0
+    assert onset.elapsed(1e12) == 1.0
+
+
+def test_a_beginning_that_fades_is_the_likelier_the_sooner() -> None:
+    onset = Onset(FIRST_MASS, WEEK_S, fades=True)
+    assert onset.elapsed(60.0) == pytest.approx(0.0752, abs=1e-4)
+    assert Onset(FIRST_MASS, WEEK_S, fades=False).elapsed(WEEK_S / 2) == 0.5
 
 
 def test_evidence_starts_at_one_and_follows_the_published_recursion() -> None:

@@ -10,6 +10,7 @@ from flagd_server.domain.guard.availability import Availability
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.judgement import BURNING_E
 from flagd_server.domain.guard.records import Cell, Event, Policy
+from flagd_server.domain.guard.streams import KINDS_SHARE
 from tests.server.domain.guard.recordings import QUARTER, cell, feed
 
 SLO = {"shop": 0.999}
@@ -110,7 +111,7 @@ def test_a_breach_lowers_the_bar_for_the_comparison() -> None:
             guard.observe(both(t, [t], [], each=2))
     assert not quiet.has_killed
     assert burning.has_killed
-    assert burning.decision.threshold == pytest.approx(BURNING_E / 0.3)
+    assert burning.decision.threshold == pytest.approx(BURNING_E / (KINDS_SHARE / 2))
     assert burning.decision.guard == "error_rate"
 
 

@@ -144,30 +144,41 @@ class TestEpochs:
         assert epoch.name == "epoch 1 (weights)"
         assert [stream.in_treatment for stream in epoch.kinds.values()] == [2]
 
-    def test_every_six_hours_opens_one(self) -> None:
+    def test_every_hour_opens_one_and_the_two_newest_are_kept(self) -> None:
         both = pair(started_at=100.0)
-        for hour in range(14):
-            see(both, 100.0 + hour * HOUR, [cell("on", [hour])])
-        assert [epoch.name for epoch in both.epochs] == ["life", "six hours 1", "six hours 2"]
-        assert both.epochs[1].errors.opened_s == 100.0 + CLOCK_EPOCH_S
-        assert both.epochs[1].errors.in_treatment == 8
+        for half_hour in range(7):
+            see(both, 100.0 + half_hour * HOUR / 2, [cell("on", [half_hour])])
+        assert [epoch.name for epoch in both.epochs] == ["life", "hour 2", "hour 3"]
+        assert both.epochs[1].errors.opened_s == 100.0 + 2 * CLOCK_EPOCH_S
+        assert [epoch.errors.in_treatment for epoch in both.epochs] == [7, 3, 1]
+
+    def test_one_that_the_clock_opened_expects_a_fault_at_any_time(self) -> None:
+        both = pair()
+        see(both, 0.0, [cell("off", [1])])
+        see(both, CLOCK_EPOCH_S, [cell("off", [2])])
+        see(both, 1.5 * CLOCK_EPOCH_S, [cell("off", [3])])
+        life, hour = (epoch.errors.coin for epoch in both.epochs)
+        assert life.mass > 0.8
+        assert hour.mass == pytest.approx(0.1 + 0.9 / 4)
 
     def test_after_a_silence_only_the_present_one_is_opened(self) -> None:
         both = pair()
         see(both, 0.0, [cell("on")])
-        see(both, 20 * HOUR, [cell("on")])
-        assert [epoch.name for epoch in both.epochs] == ["life", "six hours 3"]
+        see(both, 20.5 * HOUR, [cell("on")])
+        assert [epoch.name for epoch in both.epochs] == ["life", "hour 20"]
 
-    def test_the_start_and_the_three_newest_are_kept(self) -> None:
+    def test_the_clock_pushes_no_announced_one_out(self) -> None:
         both = pair()
         for number in range(5):
             both.announce(float(number), "rule")
-        see(both, 7 * HOUR, [cell("on")])
+        for hour in range(1, 8):
+            see(both, hour * HOUR, [cell("on")])
         assert [epoch.name for epoch in both.epochs] == [
             "life",
             "epoch 4 (rule)",
             "epoch 5 (rule)",
-            "six hours 1",
+            "hour 6",
+            "hour 7",
         ]
 
     def test_all_the_shares_of_alpha_sum_to_one_at_most(self) -> None:
@@ -193,7 +204,7 @@ class TestEpochs:
         for number, kind in enumerate(("error:A", "error:B", "error:C")):
             see(both, float(number), [cell("off", {kind: [number]})])
         assert [stream.share for stream in both.epochs[0].kinds.values()] == pytest.approx(
-            [0.30 / 2, 0.30 / 6, 0.30 / 12]
+            [streams.KINDS_SHARE / 2, streams.KINDS_SHARE / 6, streams.KINDS_SHARE / 12]
         )
 
     def test_kinds_beyond_the_bound_count_as_errors_only(self) -> None:

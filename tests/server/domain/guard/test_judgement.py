@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.judgement import spoken
+from flagd_server.domain.guard.judgement import agreement_of, spoken
 from tests.server.domain.guard.recordings import cell, feed, feed_each, guard
 
 THREE = ("i1", "i2", "i3")
@@ -98,6 +98,18 @@ def test_what_one_stream_may_not_decide_another_still_may() -> None:
     assert life.decision.kill
     assert life.decision.stream != held.stream
     assert life.decision.e_value / life.decision.threshold < held.e_value / held.threshold
+
+
+def test_what_must_agree_is_asked_again_of_a_log_that_was_thinned() -> None:
+    life = guard()
+    feed_each(life, "on", range(3), start=1.0)
+    (comparison,) = life.comparisons
+    stream = comparison.epochs[0].errors
+    before = agreement_of(comparison, stream)
+    assert agreement_of(comparison, stream) is before
+    comparison.tau //= 2
+    comparison.log.thin(0)
+    assert agreement_of(comparison, stream).coin == 1.0
 
 
 def test_three_units_are_the_least() -> None:
