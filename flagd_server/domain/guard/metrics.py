@@ -22,7 +22,7 @@ class Metric:
     """Attributes:
     name: "errors", "slow:p99", "slow:p90" or "exposed": the kind that it hears, but for errors.
     has_kinds: it hears every kind of error, and each has streams of its own beside those of all.
-    has_epochs: it starts afresh at announced changes and every six hours.
+    has_epochs: it starts afresh at announced changes and every hour.
     has_witness: a second e-value by exposures has to agree.
     near: a kind that counts as this one's in the control, and not at all in the treatment.
     units_kept: beyond so many units of a life they are thinned by hash.

@@ -139,6 +139,4 @@ def stream_in_words(name: str) -> str:
         since = f"since change {announced[1]} ({announced[2]})"
     else:
         since = "from the start" if epoch == "life" else f"since {epoch}"
-    return clean(
-        f"{what.removeprefix(_ERROR)}, {since.replace('since six hours', 'six-hour part')}"
-    )
+    return clean(f"{what.removeprefix(_ERROR)}, {since}")
