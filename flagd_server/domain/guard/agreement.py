@@ -27,9 +27,11 @@ from flagd_server.domain.guard.tosses import TossLog
 
 _MOST_RATIO = 100.0
 _LOG_CEILING = 300.0
-# What a kind's prediction starts from, 1.5: greater ones cost more where they are wrong, and are
-# seldom kept waiting, as a kind must be decisive first.
-_PRIOR_EXCESS, _PRIOR_ERRORS = 0.5, 1.0
+# What predictions start from, 1.5, so that a fault which comes in one summary is not kept waiting
+# for another; a greater one costs more where it is wrong.
+_FIRST_RATIO = 1.5
+_PRIOR_ERRORS = 1.0
+_PRIOR_MASS = 0.5
 
 
 @dataclass(slots=True)
@@ -134,7 +136,8 @@ class Agreement:
         new name does not change.
         """
         if self.kind is None:
-            ratio = (self.treatment_mass + 0.5) / (self.control_mass + 0.5)
+            found = self.treatment_mass + _FIRST_RATIO * _PRIOR_MASS
+            ratio = found / (self.control_mass + _PRIOR_MASS)
         else:
             odds = share / (1.0 - share)
             excess = sum(
@@ -142,5 +145,6 @@ class Agreement:
                 for kind in self._suspects()
             )
             expected = odds * sum(self.spared.values())
-            ratio = 1.0 + (excess + _PRIOR_EXCESS) / (expected + _PRIOR_ERRORS)
+            prior = (_FIRST_RATIO - 1.0) * _PRIOR_ERRORS
+            ratio = 1.0 + (excess + prior) / (expected + _PRIOR_ERRORS)
         return min(max(ratio, 1.0), _MOST_RATIO)
