@@ -9,6 +9,7 @@ from flagd_server.simulation.scenario import (
     DAY_S,
     HOUR_S,
     Fault,
+    Renamed,
     Scenario,
     Trouble,
     bursts,
@@ -108,10 +109,15 @@ def _robust() -> list[Case]:
         scenario
         for base in (0.001, 0.01, 0.05)
         for scenario in (
-            Scenario(f"renamed errors, base {base:.1%}", base, is_renamed=True),
+            Scenario(f"renamed errors, base {base:.1%}", base, renamed=Renamed()),
             Scenario(f"users ask three times as often, base {base:.1%}", base, asks=3.0),
             Scenario(f"users ask a third as often, base {base:.1%}", base, asks=1 / 3),
         )
+    ]
+    scenarios += [
+        Scenario("half of one kind renamed, base 1.0%", renamed=Renamed(1, 0.5)),
+        Scenario("one kind renamed, base 1.0%", renamed=Renamed(1)),
+        Scenario("half of all kinds renamed, base 1.0%", renamed=Renamed(share=0.5)),
     ]
     scenarios = [replace(scenario, duration_s=2 * HOUR_S) for scenario in scenarios]
     return [Case(Group.ROBUSTNESS, s.name, ROBUSTNESS_GOAL, s) for s in scenarios]

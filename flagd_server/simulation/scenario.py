@@ -6,6 +6,7 @@ from math import pi, sin
 from typing import NamedTuple
 
 HOUR_S, DAY_S = 3_600.0, 86_400.0
+KINDS = 10
 
 Shape = Callable[[float], float]
 """A factor over time; constant for ten seconds at a time."""
@@ -63,6 +64,18 @@ class Trouble(NamedTuple):
     is_release: bool = False
 
 
+class Renamed(NamedTuple):
+    """The feature changes the names of its users' errors.
+
+    Attributes:
+        kinds: of how many kinds, counted from the most frequent.
+        share: of their errors that have the new name.
+    """
+
+    kinds: int = KINDS
+    share: float = 1.0
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One kind of life. Its lives differ by name and seed.
@@ -72,7 +85,7 @@ class Scenario:
         zipf: exponent of the users' volumes by rank.
         ramp: (s, share in percent) of each change of weights; the first is the start.
         asks: requests of a treatment's user, relative to the same user without the feature.
-        is_renamed: errors of the treatment have other names, and are no more often.
+        renamed: errors of the treatment have other names, and are no more often.
         retries: a failed request is tried again so often, and fails again.
         slow: share of the users, as each is looked at once an hour, who are over the threshold
             for latency in the control.
@@ -90,7 +103,7 @@ class Scenario:
     processes: int = 3
     ramp: tuple[tuple[float, float], ...] = ((0.0, 25.0),)
     asks: float = 1.0
-    is_renamed: bool = False
+    renamed: Renamed | None = None
     retries: int = 0
     slow: float = 0.0
     sampled: float = 0.0

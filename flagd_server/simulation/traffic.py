@@ -17,9 +17,8 @@ from flagd_server.domain.guard.traffic import BUCKETS, CONTROL, TREATMENT
 from flagd_server.simulation.looks import EXPOSED, Looks
 from flagd_server.simulation.poisson import poisson
 from flagd_server.simulation.population import Population
-from flagd_server.simulation.scenario import Fault, Scenario
+from flagd_server.simulation.scenario import KINDS, Fault, Scenario
 
-KINDS = 10
 SPLIT = "default"
 NEW_KIND = "error:New"
 
@@ -156,8 +155,7 @@ class Traffic:
         for side, arm in enumerate(self._arms):
             asks = 1.0 if side else scenario.asks
             mean = failing * arm.failure * asks
-            kinds = _OLD_KINDS if side or not scenario.is_renamed else _RENAMED_KINDS
-            findings += self._draw(side, seconds, mean, kinds)
+            findings += self._renamed(side, self._draw(side, seconds, mean, _OLD_KINDS))
             if fault is not None and not fault.is_slowness and side == 0:
                 kinds = (NEW_KIND,) if fault.has_new_kind else _OLD_KINDS
                 more = mean * (fault.ratio - 1.0)
@@ -197,6 +195,18 @@ class Traffic:
                 by_fault,
             )
             for unit in self._random.choices(arm.members, cum_weights=weights, k=count)
+        ]
+
+    def _renamed(self, side: int, findings: list[_Finding]) -> list[_Finding]:
+        renamed = self._scenario.renamed
+        if renamed is None or side:
+            return findings
+        changed = dict(zip(_OLD_KINDS[: renamed.kinds], _RENAMED_KINDS, strict=False))
+        return [
+            finding._replace(kind=changed[finding.kind])
+            if finding.kind in changed and self._random.random() < renamed.share
+            else finding
+            for finding in findings
         ]
 
     def _looked_at(self, t: float, seconds: int, load: float) -> list[_Finding]:

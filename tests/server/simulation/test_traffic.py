@@ -7,8 +7,16 @@ import pytest
 
 from flagd_server.domain.guard.records import Event, parse_event
 from flagd_server.simulation.looks import EXPOSED, NEAR, SLOW
-from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario, Trouble, outage
-from flagd_server.simulation.traffic import KINDS, NEW_KIND, Traffic
+from flagd_server.simulation.scenario import (
+    HOUR_S,
+    KINDS,
+    Fault,
+    Renamed,
+    Scenario,
+    Trouble,
+    outage,
+)
+from flagd_server.simulation.traffic import NEW_KIND, Traffic
 
 PLAIN = Scenario("plain", duration_s=HOUR_S, units=5_000)
 SHARE = 0.25
@@ -150,9 +158,17 @@ def test_users_who_ask_more_make_more_requests_and_as_many_of_them_fail() -> Non
 
 
 def test_renamed_errors_are_no_more_often() -> None:
-    kinds = units(drawn(replace(PLAIN, is_renamed=True)), "on")
+    plain = units(drawn(PLAIN), "on")
+    kinds = units(drawn(replace(PLAIN, renamed=Renamed())), "on")
     assert kinds
     assert all(kind.startswith("error:New") for kind in kinds)
+    assert sum(kinds.values()) == pytest.approx(sum(plain.values()), rel=0.35)
+
+
+def test_half_of_one_kind_may_be_renamed() -> None:
+    kinds = units(drawn(replace(PLAIN, base=0.05, renamed=Renamed(1, 0.5))), "on")
+    assert {kind for kind in kinds if kind.startswith("error:New")} == {"error:New0"}
+    assert kinds["error:New0"] == pytest.approx(kinds["error:K0"], rel=0.3)
 
 
 def test_a_user_is_looked_at_once_an_hour_and_slow_by_the_threshold() -> None:
