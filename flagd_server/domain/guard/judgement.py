@@ -21,7 +21,7 @@ from flagd_server.stats.intervals import ratio_estimate
 WITNESS_BAR = 10.0
 # What must agree with a kind of error, and with all errors. A kind is decided within a dozen of
 # failing units, so its bar is most of the delay; all errors need hundreds, so theirs costs none.
-KIND_BAR, ERRORS_BAR = 6.0, 50.0
+KIND_BAR, ERRORS_BAR = 10.0, 50.0
 LEAST_TREATMENT_UNITS = 3
 LONE_INSTANCE_FROM, LONE_TOKEN_FROM = 3, 2
 NEWCOMERS_SHARE = 0.2
