@@ -10,7 +10,8 @@ from flagd_server.clock import Clock
 from flagd_server.domain.guard.lifecycle import watch_of
 from flagd_server.domain.times import format_time
 from flagd_server.errors import NotFoundError
-from flagd_server.services.guarding import Guarding, objectives_of
+from flagd_server.services.guarding import Guarding
+from flagd_server.services.lives import objectives_of
 from flagd_server.services.lookups import require_configuration
 from flagd_server.storage.base import Storage
 from flagd_server.storage.records import Evidence, EvidenceNote

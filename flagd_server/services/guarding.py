@@ -5,70 +5,30 @@ its evidence and the kill are written in the transaction that stores the summary
 so that neither a crash nor a restart can lose or repeat one.
 """
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
 from flagd_server.domain.configuration import Configuration
-from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.judgement import WITNESS_BAR
 from flagd_server.domain.guard.lifecycle import (
     Effect,
     effect_of,
     is_guardable,
     kills_on_breach,
-    policy_of,
 )
-from flagd_server.domain.guard.records import Cell, Event, parse_event
+from flagd_server.domain.guard.records import Cell
 from flagd_server.domain.guard.report import report
 from flagd_server.services.acting import Acting, Action, Judged
 from flagd_server.services.kills import Kills
+from flagd_server.services.lives import SAMPLED_HASHES, Life, Lives, objectives_of
 from flagd_server.storage.base import Reader, Storage, Transaction
 from flagd_server.storage.records import ConfigurationVersion
-
-# How many events a restart runs again at the most; a saved state covers the ones before.
-EVENTS_PER_STATE = 1_000
-
-
-@dataclass(slots=True)
-class Life:
-    """One flag under guard, as it stands in memory.
-
-    Attributes:
-        first_version: the configuration version it started with; reports of older ones belong
-            to a life before it.
-        version: the configuration version it has taken notice of.
-        releases: (service, version) pairs it has heard from.
-        unsaved: events since the state was saved.
-    """
-
-    id: int
-    environment: str
-    flag: str
-    first_version: int
-    version: int
-    guard: FlagGuard
-    releases: dict[str, list[str]] = field(default_factory=dict)
-    unsaved: int = 0
-
-    def to_document(self) -> dict[str, Any]:
-        return {
-            "first_version": self.first_version,
-            "version": self.version,
-            "guard": self.guard.to_document(),
-            "releases": self.releases,
-        }
-
 
 OnDecision = Callable[[str, str, str, str], None]
 RaiseAlarm = Callable[[Transaction, str, str, str, str, str | None], None]
 """(transaction, environment, kind, subject, detail, flag)"""
-
-# Of a quarter of the units it is asked which arm they are in, until a life has enough of them.
-SAMPLED_HASHES = (1 << 64) // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +65,19 @@ class Guarding:
         # Guards the two below against readers of the running evidence; never held over I/O that
         # waits for another lock but the storage's own.
         self._lock = threading.RLock()
-        self._lives: dict[tuple[str, str], Life] | None = None
+        self._lives: Lives | None = None
         self._sequences: dict[str, int] = {}
-        self._exposed_below: dict[str, int] = {}
 
     def exposed_below(self, environment: str) -> int:
         """Return the hash below which SDKs are to report that a unit was exposed, at 64 bits."""
         with self._lock:
-            below = self._exposed_below.get(environment)
-            if below is None:
-                # What the hungriest life needs: the others thin what they don't.
-                wanted = [
-                    life.guard.sample_below
-                    for life in (self._lives or {}).values()
-                    if life.environment == environment
-                ]
-                below = min(SAMPLED_HASHES, max(wanted, default=SAMPLED_HASHES))
-                self._exposed_below[environment] = below
-            return below
+            return SAMPLED_HASHES if self._lives is None else self._lives.exposed_below(environment)
 
     def forget(self) -> None:
         """Drop what is in memory, after a transaction that failed; the storage still has it."""
         with self._lock:
             self._lives = None
             self._sequences = {}
-            self._exposed_below = {}
 
     def note_objectives(self, environment: str) -> None:
         """Look at the environment's objectives again before the next summary."""
@@ -150,12 +98,12 @@ class Guarding:
                 life = lives.get((environment, newest.flag))
                 if newest.flag in archived:
                     if life is not None:
-                        self._end(tx, lives, life, at, "archived")
+                        lives.end(tx, life, at, "archived")
                 elif life is None:
                     if is_guardable(newest.configuration, objectives):
-                        self._start(tx, lives, newest, at)
+                        lives.start(tx, newest, at)
                 elif life.guard.policy.slos != objectives:
-                    self._start_over(tx, lives, life, at, "objectives")
+                    lives.start_over(tx, life, at, "objectives")
                 elif life.version != newest.version and self._catch_up(tx, lives, life, newest, at):
                     killed.append(newest.flag)
             self._announce_kills(tx, lives, environment, at, killed)
@@ -181,7 +129,7 @@ class Guarding:
             for flag, of_flag in cells.items():
                 life = lives.get((environment, flag))
                 if life is not None and life.guard.is_over(at):
-                    life = self._start_over(tx, lives, life, at, "seven days")
+                    life = lives.start_over(tx, life, at, "seven days")
                 if life is not None:
                     own = tuple(c for c in of_flag if c.config_version >= life.first_version)
                     self._feed(tx, lives, life, at, own)
@@ -222,42 +170,15 @@ class Guarding:
                 for life in (self._lives or {}).values()
             ]
 
-    def _loaded(self, reader: Reader) -> dict[tuple[str, str], Life]:
+    def _loaded(self, reader: Reader) -> Lives:
         if self._lives is None:
-            self._lives = {
-                (row.environment, row.flag): self._load(reader, row.id, row.environment, row.flag)
-                for row in reader.running_lives()
-            }
+            self._lives = Lives.load(reader)
         return self._lives
-
-    @staticmethod
-    def _load(reader: Reader, life_id: int, environment: str, flag: str) -> Life:
-        state = reader.load_guard_state(life_id)
-        assert state is not None, "a life is inserted together with its first state"
-        document = json.loads(state.document)
-        life = Life(
-            life_id,
-            environment,
-            flag,
-            document["first_version"],
-            document["version"],
-            FlagGuard.from_document(document["guard"]),
-            document["releases"],
-        )
-        for event in reader.guard_events_after(life_id, state.event_id):
-            row = json.loads(event.document)
-            life.version = row.pop("version")
-            parsed = parse_event(row)
-            _note_releases(life, parsed.cells)
-            life.guard.observe(parsed)
-            life.unsaved += 1
-        life.guard.take_alarms()  # raised when it happened
-        return life
 
     def _catch_up(
         self,
         tx: Transaction,
-        lives: dict[tuple[str, str], Life],
+        lives: Lives,
         life: Life,
         newest: ConfigurationVersion,
         at: float,
@@ -284,7 +205,7 @@ class Guarding:
             None,
         )
         if ending is not None:
-            self._start_over(tx, lives, life, at, ending)
+            lives.start_over(tx, life, at, ending)
         else:
             for effect, what in effects:
                 if effect is Effect.ANNOUNCE:
@@ -294,83 +215,28 @@ class Guarding:
     def _announce_kills(
         self,
         tx: Transaction,
-        lives: dict[tuple[str, str], Life],
+        lives: Lives,
         environment: str,
         at: float,
         killed: Sequence[str],
     ) -> None:
         """A kill changes what the users of other flags meet: each of their lives gets an epoch."""
         for flag in killed:
-            for life in [row for row in lives.values() if row.environment == environment]:
+            for life in lives.of(environment):
                 if life.flag != flag:
                     self._feed(tx, lives, life, at, (), announced=f"kill of {flag}")
-
-    def _start(
-        self,
-        tx: Transaction,
-        lives: dict[tuple[str, str], Life],
-        newest: ConfigurationVersion,
-        at: float,
-        before: FlagGuard | None = None,
-    ) -> Life:
-        """Start a life; one that follows another knows which variants were served before."""
-        policy = policy_of(newest.configuration, objectives_of(tx, newest.environment))
-        guard = FlagGuard(policy, at) if before is None else before.renewed(at, policy)
-        document = json.dumps({"started_at": at, "version": newest.version})
-        life_id = tx.insert_guard_life(newest.environment, newest.flag, document)
-        life = Life(life_id, newest.environment, newest.flag, newest.version, newest.version, guard)
-        tx.save_guard_state(life_id, 0, json.dumps(life.to_document()))
-        lives[newest.environment, newest.flag] = life
-        self._exposed_below.pop(newest.environment, None)
-        return life
-
-    def _end(
-        self,
-        tx: Transaction,
-        lives: dict[tuple[str, str], Life],
-        life: Life,
-        at: float,
-        outcome: str,
-    ) -> None:
-        tx.end_guard_life(life.id, datetime.fromtimestamp(at, UTC), outcome)
-        del lives[life.environment, life.flag]
-        self._exposed_below.pop(life.environment, None)
-
-    def _start_over(
-        self, tx: Transaction, lives: dict[tuple[str, str], Life], life: Life, at: float, why: str
-    ) -> Life | None:
-        """End a life, and start the one that follows where the flag can still be guarded."""
-        self._end(tx, lives, life, at, why)
-        newest = tx.configuration(life.environment, life.flag)
-        objectives = objectives_of(tx, life.environment)
-        if newest is None or not is_guardable(newest.configuration, objectives):
-            return None
-        return self._start(tx, lives, newest, at, life.guard)
 
     def _feed(
         self,
         tx: Transaction,
-        lives: dict[tuple[str, str], Life],
+        lives: Lives,
         life: Life,
         at: float,
         cells: tuple[Cell, ...],
         announced: str | None = None,
     ) -> None:
-        at = max(at, life.guard.last_t or life.guard.started_at)
-        announced = _note_releases(life, cells) or announced
-        event = Event(at, cells, announced)
-        had_decided, sample_below = life.guard.has_killed, life.guard.sample_below
-        life.guard.observe(event)
-        row = {**event.to_document(), "version": life.version}
-        document = _encode(row)
-        has_units = any(cell.units for cell in cells)
-        event_id = tx.append_guard_event(life.id, at, document, has_units=has_units)
-        life.unsaved += 1
-        if life.unsaved >= EVENTS_PER_STATE:
-            tx.save_guard_state(life.id, event_id, json.dumps(life.to_document()))
-            life.unsaved = 0
-        if life.guard.sample_below != sample_below:
-            self._exposed_below.pop(life.environment, None)
+        had_decided = life.guard.has_killed
+        lives.take_in(tx, life, at, cells, announced)
         for alarm in life.guard.take_alarms():
             self._raise_alarm(
                 tx, life.environment, alarm.kind, alarm.subject, alarm.detail, life.flag
@@ -381,7 +247,7 @@ class Guarding:
     def _act(
         self,
         tx: Transaction,
-        lives: dict[tuple[str, str], Life],
+        lives: Lives,
         life: Life,
         at: float,
         *,
@@ -411,24 +277,24 @@ class Guarding:
     def _after_kill(
         self,
         tx: Transaction,
-        lives: dict[tuple[str, str], Life],
+        lives: Lives,
         killed: Life,
         at: float,
         sharing: Sequence[str],
     ) -> None:
         """End the life; those whose coins were the same start anew, the others are told."""
-        self._end(tx, lives, killed, at, "killed")
+        lives.end(tx, killed, at, "killed")
         for flag in sharing:
             life = lives.get((killed.environment, flag))
             if life is not None:
                 why = f"kill of {killed.flag}, which shares its salt"
-                self._start_over(tx, lives, life, at, why)
+                lives.start_over(tx, life, at, why)
         self._announce_kills(tx, lives, killed.environment, at, [killed.flag])
 
     def _sharing(
         self,
         tx: Transaction,
-        lives: dict[tuple[str, str], Life],
+        lives: Lives,
         life: Life,
         configuration: Configuration,
     ) -> list[ConfigurationVersion]:
@@ -486,11 +352,6 @@ class Guarding:
             return waiting
 
 
-def objectives_of(reader: Reader, environment: str) -> dict[str, float]:
-    """Return service → availability objective."""
-    return {slo.service: slo.availability for slo in reader.slos(environment)}
-
-
 def _goes_first(
     newest: ConfigurationVersion, sharing: Sequence[ConfigurationVersion]
 ) -> str | None:
@@ -501,27 +362,3 @@ def _goes_first(
     killable = (row for row in sharing if kills_on_breach(row.configuration))
     last = max(killable, key=lambda row: row.at, default=newest)
     return last.flag if last.at > newest.at else None
-
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-"""Made once: `json.dumps` with options makes an encoder at each call, and this one runs often."""
-
-
-def _note_releases(life: Life, cells: Sequence[Cell]) -> str | None:
-    """Remember the services' versions; return what to announce where one is new to the life.
-
-    The first version heard of a service is no change.
-    """
-    announced = None
-    for cell in cells:
-        known = life.releases.setdefault(cell.service, [])
-        if cell.service_version not in known:
-            if known:
-                announced = f"version {cell.service_version} of {cell.service}"
-            known.append(cell.service_version)
-            # A flood of versions must not grow a life without bound; nor may it open epochs.
-            del known[:-_RELEASES_KEPT]
-    return announced
-
-
-_RELEASES_KEPT = 100

@@ -78,7 +78,7 @@ def test_a_report_is_a_page_for_people_as_well(
     by_header = admin.get(report, headers={"Accept": "text/plain"})
     assert by_query.data == by_header.data
     assert by_query.text.startswith("new-checkout in production: switched off by the guard")
-    assert "All 40 visitors with a failed request had “on”" in by_query.text
+    assert "All 40 visitors who ran into KeyError had “on”" in by_query.text
     now = admin.get(path, headers={"Accept": "text/plain"}).text
     assert now.startswith("new-checkout in production: not watched now")
     assert killed["kill"]["evidence"] in now

@@ -52,7 +52,7 @@ def recording(tmp_path: Path) -> str:
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database with a life that ended in a kill; its state was saved on the way."""
-    monkeypatch.setattr("flagd_server.services.guarding.EVENTS_PER_STATE", 10)
+    monkeypatch.setattr("flagd_server.services.lives.EVENTS_PER_STATE", 10)
     path = tmp_path / "flagd.db"
     world = World(path)
     version = world.release()
@@ -214,7 +214,7 @@ def test_a_plot_is_a_picture_with_every_policy_in_it(recording: str, tmp_path: P
     assert "evidence E over its threshold" in words
     assert {"“on”", "“off”", "19 units", "0 units"} <= set(words)
     (own,) = [word for word in words if word.startswith("as recorded: killed after ")]
-    assert own.endswith("s (errors, life)")
+    assert own.endswith("s (error:PaymentError, life)")
     assert any(word.startswith("margin=5: no kill, at most 0.") for word in words)
 
 

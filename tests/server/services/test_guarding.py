@@ -6,7 +6,7 @@ import pytest
 
 from flagd_server.domain.configuration import KillSource
 from flagd_server.services.flags import NewFlag
-from flagd_server.services.guarding import SAMPLED_HASHES
+from flagd_server.services.lives import SAMPLED_HASHES
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
@@ -155,7 +155,7 @@ def test_a_restart_continues_with_the_same_bits(tmp_path: Path) -> None:
 def test_a_restart_after_a_saved_state_continues_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flagd_server.services.guarding.EVENTS_PER_STATE", 3)
+    monkeypatch.setattr("flagd_server.services.lives.EVENTS_PER_STATE", 3)
     test_a_restart_continues_with_the_same_bits(tmp_path)
 
 

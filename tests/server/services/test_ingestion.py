@@ -8,7 +8,7 @@ import pytest
 from flagd_server.domain.telemetry import ErrorKind
 from flagd_server.errors import NotFoundError, StorageUnavailableError
 from flagd_server.services import thresholds
-from flagd_server.services.guarding import SAMPLED_HASHES
+from flagd_server.services.lives import SAMPLED_HASHES
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
