@@ -51,10 +51,18 @@ def cost(reading: Reading) -> Iterator[str]:
     if not harm or reading.comparison is None:
         return
     budget, excess = harm.get("budget"), harm["excess"]
+    is_proved = reading.decision["kill"] or reading.decision["hold"]
+    if budget is None and not is_proved:
+        return  # an excess that chance explains is no cost
     yield from heading("What it cost")
     text = f"About {amount(excess)} requests failed that would not have failed without the feature."
     if excess < 0.5:
         text = "Requests fail no more often with the feature than without it."
+    elif not is_proved:
+        text = (
+            f"About {amount(excess)} more requests failed with the feature than at the rate without "
+            "it. Chance alone may do that."
+        )
     if budget is not None:
         text += f" The feature may cost {budget:,} before it goes off in any case."
     yield from paragraph(text)
