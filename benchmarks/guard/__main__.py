@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     _run_missing(jobs, results, options.workers)
-    asked_for = {(job.case, job.seed) for job in jobs}
-    tables = markdown(lines(life for life in results.lives if (life.case, life.seed) in asked_for))
+    asked_for = {case.name for case in cases}
+    tables = markdown(lines(life for life in results.lives if life.case in asked_for))
     print(tables)
     if options.write is not None:
         date = datetime.now(UTC).date().isoformat()
