@@ -46,6 +46,8 @@ class Availability:
 
     def observe(self, t: float, cells: Iterable[Cell]) -> None:
         """Take in one summary's cells of the flag, whether a split decided them or not."""
+        if not self.objectives:
+            return
         sums: dict[str, list[int]] = {}
         for cell in cells:
             if cell.service in self.objectives and cell.exposures:
@@ -69,6 +71,8 @@ class Availability:
 
     def breach(self, alpha: float) -> Breach | None:
         """Return the fastest breach that is established at this alpha, None without one."""
+        if not self.tests:
+            return None
         found = [
             Breach(service, self.objectives[service], burn, test.value, test.began)
             for service, tests in self.tests.items()

@@ -104,8 +104,10 @@ class Comparison:
             and self.metric.has_epochs
         ):
             self._begin_clock_epoch(t)
+        # Most summaries have nothing for most metrics.
+        hears = self.metric.hears
         for cell in cells:
-            if cell.units:
+            if cell.units and any(map(hears, cell.units)):
                 units = self._units(cells)
                 return self._toss(t, units) if units else 0.0
         return 0.0

@@ -1,6 +1,6 @@
 """The guard of one flag in one environment: its comparisons, its life, its one decision."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -145,7 +145,9 @@ class FlagGuard:
                 self.changed_at = t
             for comparison in self.comparisons:
                 comparison.announce(t, event.announced)
-        believed = [cell for cell in event.cells if not self._is_disbelieved(cell)]
+        believed: Sequence[Cell] = event.cells
+        if any(pair.set_aside for pair in self.pairs.values()):
+            believed = [cell for cell in believed if not self._is_disbelieved(cell)]
         self.book.observe(t, believed)
         self.availability.observe(t, believed)
         is_near = has_news = False
@@ -175,13 +177,11 @@ class FlagGuard:
         return found
 
     def _is_disbelieved(self, cell: Cell) -> bool:
-        return any(
-            bool(pair.set_aside) and pair.arms.disbelieves(cell) for pair in self.pairs.values()
-        )
+        return any(pair.arms.disbelieves(cell) for pair in self.pairs.values())
 
     def _is_costly(self, t: float) -> bool:
         """Return whether the harm budget is spent, or an objective missed without a control."""
-        return self._spent(t) is not None or (not self.comparisons and self._breach is not None)
+        return self._spent(t) is not None or (self._breach is not None and not self.comparisons)
 
     @property
     def _breach(self) -> Breach | None:

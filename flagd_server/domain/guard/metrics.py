@@ -36,6 +36,10 @@ class Metric:
     # A stream hears no unit that the life has not seen, so a bound on the life's bounds them all.
     units_kept: int = 100_000
 
+    def hears(self, kind: str) -> bool:
+        """Return whether an event of this kind may be a toss of it, on either side."""
+        return kind.startswith(ERROR_PREFIX) if self.has_kinds else kind in (self.name, self.near)
+
     def heard(self, kind: str, *, in_treatment: bool) -> str | None:
         """Return the kind under which an event is a toss of this metric; None where it is none.
 

@@ -117,6 +117,8 @@ class ServiceBook:
         Counting a unit once in each version would feign a difference: the one that always fails
         would be counted as often in a version that serves it once as in one that always does.
         """
+        if not cell.units:
+            return 0
         while self.counted and t - next(iter(self.counted.values())) >= REPEAT_S:
             self.counted.popitem(last=False)
         units = {

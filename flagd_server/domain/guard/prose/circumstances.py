@@ -60,8 +60,8 @@ def cost(reading: Reading) -> Iterator[str]:
         text = "Requests fail no more often with the feature than without it."
     elif not is_proved:
         text = (
-            f"About {amount(excess)} more requests failed with the feature than at the rate without "
-            "it. Chance alone may do that."
+            f"About {amount(excess)} more requests failed with the feature than at the rate "
+            "without it. Chance alone may do that."
         )
     if budget is not None:
         text += f" The feature may cost {budget:,} before it goes off in any case."
