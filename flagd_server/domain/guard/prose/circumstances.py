@@ -56,7 +56,9 @@ def cost(reading: Reading) -> Iterator[str]:
         return  # an excess that chance explains is no cost
     yield from heading("What it cost")
     text = f"About {amount(excess)} requests failed that would not have failed without the feature."
-    if excess < 0.5:
+    if not reading.comparison.row["control"]["exposures"]:
+        text = "Nobody was without the feature yet, so nobody can tell."
+    elif excess < 0.5:
         text = "Requests fail no more often with the feature than without it."
     elif not is_proved:
         text = (

@@ -152,6 +152,16 @@ def test_numbers_are_said_as_people_say_them(said: str, expected: str) -> None:
     assert said == expected
 
 
+def test_what_it_cost_is_not_told_while_nobody_is_without_the_feature() -> None:
+    document = deepcopy(DOCUMENTS["running"])
+    document["harm"] = {"budget": 50, "excess": 0.0}
+    for each in document["comparisons"]:
+        each["control"] |= {"exposures": 0, "errors": 0, "error_rate": 0.0}
+    text = page(document)
+    assert "nobody can tell" in text
+    assert "fail no more often" not in text
+
+
 if __name__ == "__main__":
     for name, document in DOCUMENTS.items():
         (PAGES / f"{name}.txt").write_text(page(document), encoding="utf-8")
