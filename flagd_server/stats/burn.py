@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from math import exp, log
 from typing import Any
 
-from flagd_server.stats.coin import LOG_CEILING, EProcess, elapsed, injected_mass
+from flagd_server.stats.coin import AT_A_CHANGE, LOG_CEILING, EProcess
 
 _HOUR_S = 3_600.0
 _PERIOD_S = 30 * 24 * _HOUR_S
@@ -111,11 +111,11 @@ class BurnTest:
             )
         if exposures == 0:
             return self.value
-        now = elapsed(t - self.opened_at)
+        now = AT_A_CHANGE.elapsed(t - self.opened_at)
         factors = [
             exp(min(log_factor(exposures, failing, self.allowed, r), LOG_CEILING)) for r in RATIOS
         ]
-        self.evidence.update(PRIOR, injected_mass(now, self.used), factors)
+        self.evidence.update(PRIOR, AT_A_CHANGE.mass(now, self.used), factors)
         self.used = now
         value = self.value
         if value <= self.lowest:

@@ -26,13 +26,7 @@ _KIND_PRIOR = (0.02, 0.05, 0.13, 0.2, 0.2, 0.4)
 
 _TWO_SIDED = (1 / 2, 1 / 1.5, 1 / 1.2, 1.2, 1.5, 2.0)
 
-# The prior on *when* the fault began: most of the mass at the first event (a fault that was there
-# from the start), the rest spread over the logarithm of time, so that a healthy day cannot hide
-# a bad hour.
-FIRST_MASS = 0.8
 _TIME_UNIT_S = 60.0
-_HORIZON_S = 7 * 86_400.0
-_LOG_HORIZON = log1p(_HORIZON_S / _TIME_UNIT_S)
 
 # Keeps every product finite: two of these multiply to a float. A stream this far above every
 # threshold has nothing more to prove.
@@ -129,22 +123,6 @@ class CoinBets:
         return [exp(value if value < LOG_CEILING else LOG_CEILING) for value in logs]
 
 
-def elapsed(since_opened_s: float) -> float:
-    """Return G(t), the part of the prior on the fault's beginning that time t has used up."""
-    used = log1p(since_opened_s / _TIME_UNIT_S) / _LOG_HORIZON
-    return used if used < 1.0 else 1.0
-
-
-def injected_mass(now: float, before: float | None) -> float:
-    """Return the mass that a batch injects before it is multiplied in.
-
-    Args:
-        now: G at the batch, as `elapsed` returns it.
-        before: G at the batch before; None for the stream's first.
-    """
-    return FIRST_MASS if before is None else (1.0 - FIRST_MASS) * (now - before)
-
-
 @dataclass(frozen=True, slots=True)
 class Onset:
     """The prior on when the fault began, on a stream's own clock: mass that its bets wait for.
@@ -159,16 +137,25 @@ class Onset:
     fades: bool
 
     def elapsed(self, since_opened_s: float) -> float:
-        """Return G(t), the part of the time to the horizon that time t has used up, 0 to 1.
-
-        The mass that a batch injects before it is multiplied in is `first` for a stream's first,
-        then `(1 - first) * (G(t) - G(t'))`, t' being the batch before.
-        """
+        """Return G(t), the part of the time to the horizon that time t has used up, 0 to 1."""
         if since_opened_s >= self.horizon_s:
             return 1.0
         if not self.fades:
             return since_opened_s / self.horizon_s
         return log1p(since_opened_s / _TIME_UNIT_S) / log1p(self.horizon_s / _TIME_UNIT_S)
+
+    def mass(self, now: float, before: float | None) -> float:
+        """Return the mass that a batch injects before it is multiplied in.
+
+        Args:
+            now: G at the batch, as `elapsed` returns it.
+            before: G at the batch before; None for the stream's first.
+        """
+        return self.first if before is None else (1.0 - self.first) * (now - before)
+
+
+AT_A_CHANGE = Onset(first=0.8, horizon_s=7 * 86_400.0, fades=True)
+"""Most faults are there from the start, and the others the likelier the sooner, within a week."""
 
 
 @dataclass(slots=True)

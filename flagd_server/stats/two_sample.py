@@ -28,13 +28,12 @@ from itertools import pairwise
 from math import exp, sqrt
 
 from flagd_server.stats.coin import (
+    AT_A_CHANGE,
     DEFAULT_MARGIN,
     LOG_CEILING,
     CoinBets,
     EProcess,
     Tosses,
-    elapsed,
-    injected_mass,
 )
 from flagd_server.stats.intervals import log_evidence_below, ratio_estimate, ratio_interval
 
@@ -182,9 +181,9 @@ def _evidence(bets: CoinBets, windows: Sequence[_Told], power: float) -> float:
         if told is loudest:
             continue
         t, tosses = told
-        now = elapsed(t - windows[0][0])
+        now = AT_A_CHANGE.elapsed(t - windows[0][0])
         factors = [factor**power for factor in bets.multipliers(tosses)]
-        process.update(bets.prior, injected_mass(now, used), factors)
+        process.update(bets.prior, AT_A_CHANGE.mass(now, used), factors)
         used = now
     return process.value
 

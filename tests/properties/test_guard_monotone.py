@@ -24,7 +24,7 @@ from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Cell, Event
 from flagd_server.domain.guard.streams import Stream
-from flagd_server.stats.coin import FIRST_MASS, elapsed
+from flagd_server.stats.coin import AT_A_CHANGE
 from tests.properties.guard_lives import at_even_times, disjoint_summaries, live
 from tests.server.domain.guard.recordings import cell, comparison, see, unit
 
@@ -90,5 +90,5 @@ def test_a_unit_alone_in_its_summary_can_lower_e_by_no_more_than_the_mass_it_bet
         see(compared, 86_500.0, [cell("off", range(100, 900))])
         e_values.append(compared.epochs[0].errors.coin.value)
     without, lowered = e_values
-    early = (1.0 - FIRST_MASS) * elapsed(86_500.0)
+    early = (1.0 - AT_A_CHANGE.first) * AT_A_CHANGE.elapsed(86_500.0)
     assert without - early - 1e-12 <= lowered < without

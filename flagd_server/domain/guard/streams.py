@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flagd_server.domain.guard.agreement import Agreement
-from flagd_server.stats.coin import CoinBets, EProcess, Onset, Tosses
+from flagd_server.stats.coin import AT_A_CHANGE, CoinBets, EProcess, Onset, Tosses
 
 # Shares of alpha: they sum to 1 over everything that may ever be opened in a life.
 ERRORS_SHARE, KINDS_SHARE = 0.30, 0.18
@@ -27,7 +27,6 @@ CLOCK_EPOCHS_KEPT = 2
 
 # A fault begins with a change, most likely, and the sooner after it the likelier; the clock opens
 # its epochs where nothing is known to have changed, so there any time is as likely as another.
-AT_A_CHANGE = Onset(first=0.8, horizon_s=LIFE_S, fades=True)
 AT_ANY_TIME = Onset(first=0.1, horizon_s=CLOCK_EPOCHS_KEPT * CLOCK_EPOCH_S, fades=False)
 
 # Beyond these a kind's share of alpha is too small to matter; its units still count as errors.
@@ -135,7 +134,7 @@ class Stream:
         """
         onset, coin = self.onset, self.coin
         now = onset.elapsed(t - self.opened_s)
-        mass = onset.first if self.used is None else (1.0 - onset.first) * (now - self.used)
+        mass = onset.mass(now, self.used)
         self.used = now
         prior = bets.prior if self.kind is None else bets.kind_prior
         coin.update(prior, mass, batch.multipliers)

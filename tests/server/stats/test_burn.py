@@ -14,7 +14,7 @@ from flagd_server.stats.burn import (
     burn_rate,
     log_factor,
 )
-from flagd_server.stats.coin import FIRST_MASS, elapsed
+from flagd_server.stats.coin import AT_A_CHANGE
 
 HOUR_S = 3_600.0
 # The mean over Poisson counts is summed up to here; what lies beyond is below 1e-12.
@@ -98,10 +98,14 @@ def test_the_first_window_multiplies_the_bets_of_the_first_mass() -> None:
         share * exp(log_factor(50, 3, 0.001, ratio))
         for share, ratio in zip(PRIOR, RATIOS, strict=True)
     )
-    assert test.update(0.0, 50, 3) == pytest.approx(1 - FIRST_MASS + FIRST_MASS * bets)
-    assert test.evidence.mass == FIRST_MASS
+    assert test.update(0.0, 50, 3) == pytest.approx(
+        1 - AT_A_CHANGE.first + AT_A_CHANGE.first * bets
+    )
+    assert test.evidence.mass == AT_A_CHANGE.first
     test.update(60.0, 50, 0)
-    assert test.evidence.mass == pytest.approx(FIRST_MASS + (1 - FIRST_MASS) * elapsed(60.0))
+    assert test.evidence.mass == pytest.approx(
+        AT_A_CHANGE.first + (1 - AT_A_CHANGE.first) * AT_A_CHANGE.elapsed(60.0)
+    )
 
 
 def failing(random: Random, exposures: int, rate: float) -> int:

@@ -10,7 +10,7 @@ from flagd_server.domain.guard.records import Cell
 from flagd_server.domain.guard.verdict_table import VersionCoin, Word
 from flagd_server.domain.guard.version_verdict import Verdict, judge_versions
 from flagd_server.domain.guard.versions import VersionBook
-from flagd_server.stats.coin import CoinBets, EProcess, elapsed, injected_mass
+from flagd_server.stats.coin import AT_A_CHANGE, CoinBets, EProcess
 
 BETS = CoinBets.for_margin(1.05)
 ON_SHARE = 0.25
@@ -54,8 +54,8 @@ class World:
         self.failed.update(*fresh.values())
         on, off = len(fresh["on"]), len(fresh["off"])
         if on + off:
-            now = elapsed(t)
-            mass = injected_mass(now, self.used[version])
+            now = AT_A_CHANGE.elapsed(t)
+            mass = AT_A_CHANGE.mass(now, self.used[version])
             self.coins[version].update(
                 BETS.prior, mass, BETS.multipliers([(self.on_share, on, off)])
             )
