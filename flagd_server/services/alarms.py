@@ -38,14 +38,12 @@ class AlarmKind(StrEnum):
     - `poisoned_telemetry`: a reporter's unit events are out of proportion and set aside.
     - `sample_ratio`: the shares of a split don't match its weights.
     - `brake`: too many kills in a minute.
-    - `guard_held`: the guard holds back a kill.
     """
 
     TELEMETRY_CAPPED = "telemetry_capped"
     POISONED_TELEMETRY = "poisoned_telemetry"
     SAMPLE_RATIO = "sample_ratio"
     BRAKE = "brake"
-    GUARD_HELD = "guard_held"
 
 
 @dataclass(frozen=True, slots=True)
