@@ -143,12 +143,7 @@ class Guarding:
             at: the present, for what silence means; None is the time of the last report.
         """
         with self._lock:
-            if self._lives is None:
-                with self._storage.read() as reader:
-                    lives = self._loaded(reader)
-            else:
-                lives = self._lives
-            life = lives.get((environment, flag))
+            life = self._present().get((environment, flag))
             if life is None:
                 return None
             t = max(life.guard.last_t or life.guard.started_at, at or 0.0)
@@ -157,9 +152,6 @@ class Guarding:
     def states(self, at: float) -> list[WatchState]:
         """Return how each flag under guard stands at a time, for metrics."""
         with self._lock:
-            if self._lives is None:
-                with self._storage.read() as reader:
-                    self._loaded(reader)
             return [
                 WatchState(
                     life.environment,
@@ -167,8 +159,15 @@ class Guarding:
                     tuple({blind.reason for blind in life.guard.blindness(at)}),
                     life.guard.standing_decision is not None,
                 )
-                for life in (self._lives or {}).values()
+                for life in self._present().values()
             ]
+
+    def _present(self) -> Lives:
+        """Return the lives outside any transaction; the caller holds the lock."""
+        if self._lives is None:
+            with self._storage.read() as reader:
+                return self._loaded(reader)
+        return self._lives
 
     def _loaded(self, reader: Reader) -> Lives:
         if self._lives is None:
