@@ -6,7 +6,7 @@ with one another are held to the same. All of it is a function of (minute, histo
 hours, so it can be rebuilt from what was stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flagd_sdk.core.latency import bucket_bounds_us
 
@@ -85,21 +85,30 @@ class LatencyHours:
         hours = self._hours.values()
         if not hours or minute - min(hour.first_minute for hour in hours) <= FIRST_MINUTES:
             return {}
-        merged: dict[int, int] = {}
-        for hour in hours:
-            for bucket, count in hour.buckets.items():
-                merged[bucket] = merged.get(bucket, 0) + count
-        exposures = sum(merged.values())
-        if exposures < MIN_EXPOSURES:
+        merged = add_up(hour.buckets for hour in hours)
+        if sum(merged.values()) < MIN_EXPOSURES:
             return {}
-        return {name: _quantile_s(merged, share * exposures) for name, share in QUANTILES.items()}
+        # The upper bound: the bucket's own durations are not slow.
+        return {
+            name: bucket_bounds_us(quantile_bucket(merged, share))[1] / 1e6
+            for name, share in QUANTILES.items()
+        }
 
 
-def _quantile_s(buckets: Mapping[int, int], wanted: float) -> float:
-    """Return the upper bound, in seconds, of the first bucket up to which `wanted` lie."""
-    seen = 0
+def add_up(histograms: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Return the sum of histograms, bucket by bucket."""
+    total: dict[int, int] = {}
+    for histogram in histograms:
+        for bucket, count in histogram.items():
+            total[bucket] = total.get(bucket, 0) + count
+    return total
+
+
+def quantile_bucket(buckets: Mapping[int, int], share: float) -> int:
+    """Return the first bucket up to which this share of a histogram lies; it must not be empty."""
+    wanted, seen = share * sum(buckets.values()), 0
     for bucket in sorted(buckets):
         seen += buckets[bucket]
         if seen >= wanted:
             break
-    return bucket_bounds_us(bucket)[1] / 1e6
+    return bucket

@@ -17,6 +17,8 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any
 
+from flagd_server.domain.guard.metrics import SLOW
+from flagd_server.domain.latency_hours import QUANTILES, add_up, quantile_bucket
 from flagd_server.stats.intervals import ratio_interval
 
 ALPHA = 0.01
@@ -103,24 +105,15 @@ def _ratio_if_it_helped(before: Requests, expected: float | None) -> float:
 
 def slow_quantile(stream: str) -> float | None:
     """Return the quantile by which a stream of slow requests calls them so; None for errors'."""
-    return next((q for name, q in _QUANTILES.items() if stream.startswith(name)), None)
-
-
-_QUANTILES = {"slow:p99": 0.99, "slow:p90": 0.90}
+    return next(
+        (share for name, share in QUANTILES.items() if stream.startswith(SLOW[name].name)), None
+    )
 
 
 def slow_from(latencies: Iterable[Mapping[int, int]], quantile: float) -> int:
     """Return the first bucket beyond the quantile of these durations: what counts as slow."""
-    merged: dict[int, int] = {}
-    for latency in latencies:
-        for bucket, count in latency.items():
-            merged[bucket] = merged.get(bucket, 0) + count
-    left = sum(merged.values()) * quantile
-    for bucket in sorted(merged):
-        left -= merged[bucket]
-        if left <= 0:
-            return bucket + 1
-    return 0
+    merged = add_up(latencies)
+    return quantile_bucket(merged, quantile) + 1 if any(merged.values()) else 0
 
 
 def first_failure(document: Mapping[str, Any]) -> float | None:
