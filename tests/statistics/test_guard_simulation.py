@@ -11,7 +11,8 @@ from statistics import median
 import pytest
 
 from benchmarks.guard.cases import CASES, Case, Group
-from flagd_server.domain.guard.flag_guard import SAMPLE_RATIO_BLINDNESS, FlagGuard
+from flagd_server.domain.guard.blindness import SAMPLE_RATIO_BLINDNESS
+from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Policy
 from flagd_server.simulation.bounds import upper_bound, wald_bound_s
 from flagd_server.simulation.life import guard, live

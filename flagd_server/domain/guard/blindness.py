@@ -10,13 +10,18 @@ SILENCE_S = 60.0
 # Some twelve failing users of a new kind decide; a fault in one request of twenty shows them
 # within so many exposures of the treatment. With fewer, nothing worth the name could have shown.
 LEAST_EXPOSURES = 240
+
+NO_CONTROL = "no control"
+NO_SUMMARIES = "no summaries"
+ARM_SILENT = "one arm silent"
 TOO_FEW = "too few events"
+SAMPLE_RATIO_BLINDNESS = "sample ratio"
 
 
 @dataclass(frozen=True, slots=True)
 class Blind:
     """Attributes:
-    reason: "no control", "no summaries", "one arm silent", "too few events" or "sample ratio".
+    reason: one of the five above.
     detail: one sentence for a person, who can act on it.
     """
 
@@ -31,7 +36,7 @@ def blindness_of(arms: Arms, t: float) -> list[Blind]:
     if not seen or max(seen) < t - SILENCE_S:
         return [
             Blind(
-                "no summaries",
+                NO_SUMMARIES,
                 f"nobody has reported an exposure of split {arms.split!r} for "
                 f"{SILENCE_S:.0f} seconds or more",
             )
@@ -44,7 +49,7 @@ def blindness_of(arms: Arms, t: float) -> list[Blind]:
         if seen_at is None or seen_at < t - WINDOW_S:
             found.append(
                 Blind(
-                    "one arm silent",
+                    ARM_SILENT,
                     f"{variant!r} has weight in split {arms.split!r}, but was served to nobody "
                     f"for {WINDOW_S / 60:.0f} minutes",
                 )

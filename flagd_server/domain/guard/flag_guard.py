@@ -6,7 +6,13 @@ from typing import Any
 
 from flagd_server.domain.guard.arms import Arms
 from flagd_server.domain.guard.availability import SUSPECT_WITHIN_S, Availability, Breach
-from flagd_server.domain.guard.blindness import TOO_FEW, Blind, blindness_of
+from flagd_server.domain.guard.blindness import (
+    NO_CONTROL,
+    SAMPLE_RATIO_BLINDNESS,
+    TOO_FEW,
+    Blind,
+    blindness_of,
+)
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.controls import Controls
 from flagd_server.domain.guard.harm import excess_failures, has_spent
@@ -30,9 +36,6 @@ from flagd_server.domain.guard.streams import ERRORS_SHARE, LIFE_S
 from flagd_server.domain.guard.versions import VersionBook
 from flagd_server.domain.guard.wording import explain, explain_breach, explain_sample
 
-# The reason given while there is nothing to compare with.
-NO_CONTROL = "no control"
-SAMPLE_RATIO_BLINDNESS = "sample ratio"
 # What may be announced that is a change of the flag itself.
 FLAG_CHANGES = frozenset({"weights", "rules", "variant", "variants"})
 # How often what is held is judged again while no unit fails: only time can lift an objection then.

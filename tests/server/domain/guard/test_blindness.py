@@ -2,8 +2,8 @@
 
 import pytest
 
-from flagd_server.domain.guard.blindness import LEAST_EXPOSURES, SILENCE_S
-from flagd_server.domain.guard.flag_guard import NO_CONTROL, FlagGuard
+from flagd_server.domain.guard.blindness import LEAST_EXPOSURES, NO_CONTROL, SILENCE_S
+from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.window import WINDOW_S
 from tests.server.domain.guard.recordings import cell, feed, guard
 

@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from flagd_server.domain.guard.flag_guard import SAMPLE_RATIO_BLINDNESS, FlagGuard
+from flagd_server.domain.guard.blindness import SAMPLE_RATIO_BLINDNESS
+from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.metrics import EXPOSED, SAMPLE_RATIO
 from tests.server.domain.guard.recordings import cell, feed, guard
 
