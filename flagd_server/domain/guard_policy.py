@@ -5,12 +5,10 @@ from typing import Any
 
 from flagd_server.domain.configuration import JsonObject
 from flagd_server.domain.faults import Fault
-from flagd_server.domain.guard.records import DEFAULT_ALPHA, GUARDS, QUANTILES
-from flagd_server.stats.coin import DEFAULT_MARGIN
+from flagd_server.domain.guard.records import GUARDS, ON_BURN, QUANTILES, Policy
 
 MODES = ("enforce", "observe", "off")
 ON_BREACH = ("kill", "hold")
-ON_BURN = ("hold", "kill")
 MAX_HARM_BUDGET = 1_000_000_000
 MAX_ALPHA = 0.1
 """Above, one healthy flag in ten would be killed; whoever wants that wants no test."""
@@ -19,16 +17,17 @@ MAX_MARGIN = 10.0
 
 def complete_policy(document: JsonObject) -> dict[str, Any]:
     """Return the policy with the default for each field that is not given."""
+    default = Policy()
     return {
         "mode": "enforce",
-        "control": None,
-        "alpha": DEFAULT_ALPHA,
-        "margin": DEFAULT_MARGIN,
-        "guards": list(GUARDS),
-        "slow": ["p99"],
+        "control": default.control,
+        "alpha": default.alpha,
+        "margin": default.margin,
+        "guards": list(default.guards),
+        "slow": list(default.slow),
         "on_breach": "kill",
-        "on_burn": "hold",
-        "harm_budget": None,
+        "on_burn": default.on_burn,
+        "harm_budget": default.harm_budget,
         **document,
     }
 

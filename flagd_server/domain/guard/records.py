@@ -17,6 +17,7 @@ MAX_T = 1e12
 
 GUARDS = ("error_rate", "latency", "availability")
 QUANTILES = ("p99", "p90")
+ON_BURN = ("hold", "kill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +175,9 @@ def parse_policy(document: object) -> Policy:
     """
     config = _mapping(_mapping(document, "first line").get("config"), "config")
     _only(config, _POLICY_FIELDS, "config")
-    alpha = _number(config.get("alpha", DEFAULT_ALPHA), "config.alpha")
-    margin = _number(config.get("margin", DEFAULT_MARGIN), "config.margin")
+    default = Policy()
+    alpha = _number(config.get("alpha", default.alpha), "config.alpha")
+    margin = _number(config.get("margin", default.margin), "config.margin")
     if not 0.0 < alpha < 1.0:
         raise RecordError(f"config.alpha: expected a number between 0 and 1, got {alpha!r}")
     if not 1.0 <= margin <= 10.0:
@@ -187,10 +189,10 @@ def parse_policy(document: object) -> Policy:
         alpha=alpha,
         margin=margin,
         control=None if control is None else _text(control, "config.control"),
-        guards=_some_of(config.get("guards", list(GUARDS)), GUARDS, "config.guards"),
-        slow=_some_of(config.get("slow", ["p99"]), QUANTILES, "config.slow"),
+        guards=_some_of(config.get("guards", list(default.guards)), GUARDS, "config.guards"),
+        slow=_some_of(config.get("slow", list(default.slow)), QUANTILES, "config.slow"),
         harm_budget=budget,
-        on_burn=_some_of([config.get("on_burn", "hold")], ("hold", "kill"), "config.on_burn")[0],
+        on_burn=_some_of([config.get("on_burn", default.on_burn)], ON_BURN, "config.on_burn")[0],
         slos={
             service: _objective(value, f"config.slos.{service}")
             for service, value in _mapping(config.get("slos", {}), "config.slos").items()
