@@ -129,7 +129,7 @@ class Cluster:
         command += ["--initial-tokens", str(tokens)]
         leash = [sys.executable, "-m", "examples.demo.leash", str(os.getpid())]
         server = self._start("server", [*leash, *command], {})
-        self.url = server.wait_for(r"listening on (http://\S+)")
+        self.url = server.wait_for(r'listening on (http://[^\s"]+)')
         issued = json.loads(tokens.read_text(encoding="utf-8"))
         self.admin_token, self.sdk_token = issued["admin"], issued["sdk"][ENVIRONMENT]
 

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, request
 
 from examples.shop.checkout import Order, PaymentGateway, new_checkout, old_checkout
 from flagd_sdk import FlagClient
+from flagd_sdk.integrations.flask import FlaskFlags
 
 NEW_CHECKOUT = "new-checkout"
 
@@ -14,18 +15,8 @@ NEW_CHECKOUT = "new-checkout"
 def create_app(flags: FlagClient, gateway: PaymentGateway) -> Flask:
     """Return the application; the caller owns `flags` and closes it."""
     app = Flask(__name__)
-
-    @app.before_request
-    def open_scope() -> None:
-        # One request is one unit of work: what is served in it and how it ends are one record.
-        g.scope = flags.scope({"targetingKey": request.headers.get("X-Visitor", "")})
-        g.scope.__enter__()
-
-    @app.teardown_request
-    def close_scope(error: BaseException | None) -> None:
-        scope = g.pop("scope", None)
-        if scope is not None:
-            scope.__exit__(error and type(error), error, error and error.__traceback__)
+    # One request is one unit of work: what is served in it and how it ends are one record.
+    FlaskFlags(flags, lambda request: {"targetingKey": request.headers.get("X-Visitor", "")}, app)
 
     @app.post("/checkout")
     def checkout() -> dict[str, Any]:

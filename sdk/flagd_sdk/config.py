@@ -13,6 +13,7 @@ _INSTANCE = r"[A-Za-z0-9_.:-]{1,64}"
 _MAX_NAME_CHARACTERS = 128
 # Hosts as names, IPv4 and bracketed IPv6; user names, queries and fragments have no place in it.
 _URL = r"https?://(?P<host>[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?(/[!$-;=@-_a-z~]*)?"
+_OF_ENVIRONMENT = r"fr_[a-z]+_([a-z0-9-]+)_[A-Za-z0-9]+(?:\.[A-Za-z0-9_-]+)?"
 _LOOPBACK = r"localhost|127(\.\d+){3}|\[::1\]"
 
 AUTO = "auto"
@@ -38,6 +39,8 @@ class ClientConfig(NamedTuple):
         report_interval_s: between summaries where there is news.
         heartbeat_interval_s: between summaries where there is none.
         exit_timeout_s: what the interpreter's exit may wait for the last summary.
+        local_breaker: whether the process takes a flag off by its own errors; what the server
+            says of a flag later is final.
         backoff: between attempts after failures.
         max_flag_set_bytes: a longer flag set is refused.
     """
@@ -57,6 +60,7 @@ class ClientConfig(NamedTuple):
     report_interval_s: float = 1.0
     heartbeat_interval_s: float = 10.0
     exit_timeout_s: float = 2.0
+    local_breaker: bool = True
     backoff: Backoff = Backoff()
     max_flag_set_bytes: int = 16 * 1024 * 1024
 
@@ -81,6 +85,8 @@ class ClientConfig(NamedTuple):
             isinstance(self.instance, str) and re.fullmatch(_INSTANCE, self.instance)
         ):
             raise ConfigurationError("instance: expected 1 to 64 of letters, digits and _.:-")
+        if not isinstance(self.local_breaker, bool):
+            raise ConfigurationError("local_breaker: expected True or False")
         if not isinstance(self.backoff, Backoff):
             raise ConfigurationError("backoff: expected a flagd_sdk.Backoff")
         for name, value in self.backoff._asdict().items():
@@ -99,6 +105,12 @@ class ClientConfig(NamedTuple):
         ):
             _check_positive(name, getattr(self, name))
         return self._replace(url=self.url.rstrip("/"))
+
+    @property
+    def environment(self) -> str | None:
+        """The environment that the token names; None where it is of another making."""
+        match = re.fullmatch(_OF_ENVIRONMENT, self.token)
+        return match and match[1]
 
     @property
     def is_loopback(self) -> bool:

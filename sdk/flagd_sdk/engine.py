@@ -8,17 +8,21 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import cast
+from typing import ClassVar
 
 from flagd_sdk.config import ClientConfig
+from flagd_sdk.core.local_kill import parted
 from flagd_sdk.errors import ConfigurationError, ParseError
 from flagd_sdk.flag_cache import FlagCache
 from flagd_sdk.flag_state import FlagState
+from flagd_sdk.hosting import forks_unseen, off_the_loop, stops_threads
+from flagd_sdk.local_breaker import LocalBreaker
+from flagd_sdk.local_breaker import load as load_breaker
 from flagd_sdk.notices import Notices
 from flagd_sdk.reporter import Reporter
-from flagd_sdk.scope import abandon_all
+from flagd_sdk.scope import Scope, abandon_all
 from flagd_sdk.streaming import FlagStream
 from flagd_sdk.transport import HttpTransport, Transport
 
@@ -31,9 +35,13 @@ class Engine:
 
     Attributes:
         is_dormant: the threads are to be started at the next use.
+        is_closed: its owner has waited for its end, for as long as he wanted.
         error_samples: whether messages of errors may be reported.
         exit_timeout_s: what the interpreter's exit may wait.
+        on_failure: called with a scope and the exception that failed it; see `ScopeOwner`.
     """
+
+    _reporter_type: ClassVar[type[Reporter]] = Reporter
 
     def __init__(self, config: ClientConfig, transport: Transport | None) -> None:
         """Serve what disk or bootstrap hold; start no thread yet.
@@ -42,19 +50,27 @@ class Engine:
             ConfigurationError: the bootstrap can't be read or is no flag set.
         """
         self.is_dormant = True
+        self.is_closed = False
         self.exit_timeout_s = config.exit_timeout_s
         self.error_samples = config.error_samples
         self.notices = Notices(time.monotonic)
-        self.state = FlagState(self.notices)
+        self.on_failure: Callable[[Scope, BaseException], object] | None = None
+        self.state = FlagState(self.notices, config.environment)
         self._config = config
         self._cache = FlagCache(config, self.notices)
-        self._kept: object = None  # the document that the disk has
+        # What the disk has: the document, and what is held off here.
+        self._kept: tuple[object, object] = (None, None)
+        self._has_breaker = config.local_breaker
         self._preload()
         self._instance = config.instance or _random_name()
+        self._pid = os.getpid()  # whose name that is
         self._transport = transport or HttpTransport(config)
         # For jitter only.
         jitter = random.Random().random  # noqa: S311
-        self.reporter = Reporter(
+        breaker = None
+        if self._has_breaker:
+            breaker = LocalBreaker(self.state, lambda: datetime.now(UTC))
+        self.reporter = self._reporter_type(
             self._transport,
             config,
             self.notices,
@@ -64,7 +80,9 @@ class Engine:
             lambda: datetime.now(UTC),
             jitter,
             self.ensure_started,
-            self._keep,
+            self._keep_house,
+            lambda: self.stream.asked_s,
+            breaker,
         )
         self.state.on_urgent = self.reporter.hurry
         self.stream = FlagStream(
@@ -76,7 +94,9 @@ class Engine:
             time.monotonic,
             jitter,
         )
-        self._lock = threading.Lock()  # guards starting and stopping
+        # Guards starting and stopping. Of the kind that a signal handler, which interrupts its
+        # owner and closes the client, can take again.
+        self._lock = threading.RLock()
         self._is_stopped = False
         _engines.add(self)
 
@@ -91,6 +111,11 @@ class Engine:
         with self._lock:
             if self._is_stopped or not self.is_dormant:
                 return
+            if forks_unseen():
+                self._wait_for_the_fork()
+                return
+            if self._pid != os.getpid():  # such a fork, and no hook told
+                self._rename()
             try:
                 self.stream.start()
                 self.reporter.start()
@@ -99,6 +124,12 @@ class Engine:
                 return
             self.is_dormant = False
             _report_at_the_end()
+            if stops_threads():
+                self.notices.tell(
+                    "start:uwsgi threads",
+                    "uWSGI runs without enable-threads: flags change and counts are reported only"
+                    " while requests are being answered",
+                )
         if self.state.is_ready:
             self.reporter.hurry()  # a forked child shows at once what it has applied
 
@@ -113,15 +144,15 @@ class Engine:
     def close(self, timeout_s: float) -> bool:
         """Stop and wait; return whether all ended in time. May be called again."""
         deadline = time.monotonic() + timeout_s
+        self.is_closed = True
         self.stop(timeout_s)
         has_reported = self.reporter.join(timeout_s)
         return self.stream.join(max(0.0, deadline - time.monotonic())) and has_reported
 
     def after_fork(self) -> None:
         """Make a child process's copy usable: no lock of the parent's, no count, no thread."""
-        self._lock = threading.Lock()
-        # Not the given name again: summaries are numbered per instance.
-        self._instance = _random_name()
+        self._lock = threading.RLock()
+        self._rename()
         self.notices.after_fork()
         self.state.after_fork()
         self._transport.after_fork()
@@ -129,18 +160,33 @@ class Engine:
         self.reporter.after_fork()
         self.is_dormant = not self._is_stopped
 
+    def _rename(self) -> None:
+        # Not the given name again: summaries are numbered per instance.
+        self._instance, self._pid = _random_name(), os.getpid()
+
+    def _wait_for_the_fork(self) -> None:
+        # What is counted here nobody would report, but each of the children would inherit it.
+        self.reporter.after_fork()
+        self.notices.mention(
+            "start:uwsgi fork",
+            "uWSGI forks its workers without Python's knowledge, so the flag client's threads start"
+            " in them, with its first use there (or set lazy-apps, or py-call-uwsgi-fork-hooks)",
+        )
+
     def _applied_sequence(self) -> int:
         return self.state.flag_set.sequence if self.state.is_ready else 0
 
     def _preload(self) -> None:
         kept = self._cache.load()
         if kept is not None:
+            flags, kills = parted(kept)
             try:
-                self.state.preload(kept, is_from_server=True)
-            except ParseError as error:
+                self.state.preload(flags, True, kills if self._has_breaker else ())
+            except (ParseError, RecursionError) as error:
+                self._cache.distrust()
                 self.notices.tell("cache:load", "The flag set kept on disk is not used: %s", error)
             else:
-                self._kept = self.state.document
+                self._kept = self.state.document, self.state.local_kills
                 return
         source = self._config.bootstrap
         if source is None:
@@ -155,14 +201,27 @@ class Engine:
         except (OSError, ValueError, RecursionError, ParseError) as error:
             raise ConfigurationError(f"bootstrap: expected a flag set; {error}") from error
 
-    def _keep(self) -> None:
-        """Bring the flag set to the disk where it has changed."""
+    def _keep_house(self) -> None:
+        """Do what the application's and the stream's thread leave: tell, and write to the disk."""
         state = self.state
-        document = state.document
-        if document is None or document is self._kept or not state.is_from_server:
+        if self._has_breaker:
+            load_breaker()  # here, that it need not be on the thread of the first failure
+        state.tell_local()
+        document, kills = state.document, state.local_kills
+        if document is None or not state.is_from_server or _are_same((document, kills), self._kept):
             return
-        if self._cache.save(document, cast("int", document["sequence"])):
-            self._kept = document
+        if state.is_mixed:  # the server's whole set is on its way
+            return
+
+        def save() -> None:
+            if self._cache.save(document, document["sequence"], kills.values(), state.lifted):
+                self._kept = document, kills
+
+        off_the_loop(save)
+
+
+def _are_same(values: tuple[object, ...], kept: tuple[object, ...]) -> bool:
+    return all(value is other for value, other in zip(values, kept, strict=True))
 
 
 def _random_name() -> str:
@@ -181,7 +240,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    engines = list(_engines)
+    engines = [engine for engine in _engines if not engine.is_closed]
     for engine in engines:
         engine.stop(engine.exit_timeout_s)
     deadline = time.monotonic() + max((engine.exit_timeout_s for engine in engines), default=0.0)

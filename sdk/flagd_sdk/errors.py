@@ -98,6 +98,7 @@ class StatusError(TransportError):
         retry_after_s: what the server asked for in `Retry-After`, in seconds, where it did.
     """
 
+    _TOKEN_REFUSED = frozenset({401, 403})
     # Asked to wait, or the request came too early; every other 4xx is the request's own fault.
     _RETRYABLE_BELOW_500 = frozenset({408, 425, 429})
 
@@ -105,6 +106,11 @@ class StatusError(TransportError):
         super().__init__(f"HTTP status {status}: {detail}" if detail else f"HTTP status {status}")
         self.status = status
         self.retry_after_s = retry_after_s
+
+    @property
+    def is_token_refused(self) -> bool:
+        """Whether only someone who gives out tokens can help."""
+        return self.status in self._TOKEN_REFUSED
 
     @property
     def is_retryable(self) -> bool:

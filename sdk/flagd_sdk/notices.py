@@ -23,7 +23,7 @@ class Notices:
 
         self._logger = getLogger("flagd_sdk")
         self._clock = clock
-        self._lock = threading.Lock()  # guards the two below; never held while logging
+        self._lock = threading.RLock()  # guards the two below; never held while logging
         self._told_at: dict[str, float] = {}
         self._standing: set[str] = set()
 
@@ -64,4 +64,4 @@ class Notices:
 
     def after_fork(self) -> None:
         """Replace what another thread may have held in the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

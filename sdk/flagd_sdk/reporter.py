@@ -5,18 +5,22 @@ again with the same sequence until the server says that it has it.
 import json
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.core.counts import Counts
+from flagd_sdk.core.instants import rfc3339
+from flagd_sdk.core.local_kill import Evidence
 from flagd_sdk.core.looking import NOTHING, Finished, Watch
 from flagd_sdk.core.summary import Tally
 from flagd_sdk.errors import StatusError, TransportError
+from flagd_sdk.local_breaker import LocalBreaker
 from flagd_sdk.notices import Notices
 from flagd_sdk.scope import Scope
 from flagd_sdk.transport import Transport
+from flagd_sdk.worker import ReentrantEvent, Worker
 
 MAX_QUEUED_SUMMARIES = 60
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
@@ -27,15 +31,19 @@ _BATCH = 64
 _MAX_SENDS_A_SECOND = 3
 # An outage of ten minutes fits into the queue; a longer one goes on in one growing summary.
 _QUEUE_INTERVAL_S = 10.0
-_REFUSED_TOKEN = (401, 403)
+# The statuses of the server's contract that speak of the summary itself. Any other, a 404 of a
+# proxy that knows no way to the server among them, passes.
+_REFUSED_SUMMARY = (400, 413, 415, 422)
 
 
-class Reporter:
+class Reporter(Worker):
     """Holds the tally of this process and sends it.
 
     `step` does what is due and returns how long to wait; the thread does nothing but call it.
     Scopes of all threads meet at one short lock, taken once for many units of work.
     """
+
+    thread_name = "flagd-report"
 
     def __init__(
         self,
@@ -49,6 +57,8 @@ class Reporter:
         random: Callable[[], float],
         wake_up: Callable[[], None] = lambda: None,
         housekeeping: Callable[[], None] = lambda: None,
+        asked_s: Callable[[], float] = lambda: 0.0,
+        breaker: LocalBreaker | None = None,
     ) -> None:
         """Begin with empty counts.
 
@@ -58,6 +68,8 @@ class Reporter:
             clock: monotonic seconds; `now` is the wall clock, which only labels.
             wake_up: called while there is no thread, as in a forked child, to have it started.
             housekeeping: called at each step, for what may be slow but must not delay a kill.
+            asked_s: for how long the server asks those to wait who have lost it.
+            breaker: judges what fails; None for no judgement but the server's.
         """
         self._transport = transport
         self._config = config
@@ -69,11 +81,18 @@ class Reporter:
         self._random = random
         self._wake_up = wake_up
         self._housekeeping = housekeeping
+        self._asked_s = asked_s
         self._watch = NOTHING
+        self._breaker = breaker
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # guards _tally; nothing else is taken while it is held
+        super()._reset()
+        # Guards _tally and what the breaker hears; nothing else is taken while it is held, but by
+        # a signal handler that interrupts its owner and uses flags: so it can be taken again.
+        self._lock = threading.RLock()
+        if self._breaker is not None:
+            self._breaker.reset()
         # A child looks for what its parent was told to, but remembers nobody.
         self._tally = Tally(self._watch)
         self.witnessed = self._tally.witnessed
@@ -81,11 +100,9 @@ class Reporter:
         # lock may take from it.
         self.finished: deque[Finished] = deque()
         self.batch = 1  # without a thread every unit of work calls, which starts it
-        self._wake = threading.Event()  # set for whatever can't wait for the next second
+        self._wake = ReentrantEvent()  # set for whatever can't wait for the next second
         self._settled = threading.Condition()  # guards _settled_sequence
         self._settled_sequence = 0
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self._queue: deque[tuple[int, bytes]] = deque()
         self._queued_bytes = 0
         self._sequence = 0  # of the last summary made
@@ -118,6 +135,7 @@ class Reporter:
             # A copy, as a thread that the scope has left behind may still add to it.
             served = dict(scope.served)
             duration_us = (ended_ns - scope.began_ns) // 1_000
+            decided: Sequence[Evidence] = ()
             with self._lock:
                 # They came first, which is what looking at units goes by. A stray thread that
                 # still adds to a scope may spoil that one's count, but not this failure's.
@@ -131,7 +149,11 @@ class Reporter:
                     scope.failures,
                     ended_ns / 1e9,
                 )
-            if is_worth_telling:
+                if self._breaker is not None:
+                    decided = self._breaker.hear(scope.flag_set, self._tally, self._clock())
+            if decided and self._breaker is not None:
+                self._breaker.act(decided)
+            if is_worth_telling or decided:
                 self.hurry()
             if self._thread is None:
                 self._wake_up()
@@ -166,16 +188,9 @@ class Reporter:
     # --- the thread -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread, unless it was started before.
-
-        Raises:
-            RuntimeError: the system has no more threads.
-        """
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name="flagd-report", daemon=True)
-            thread.start()
-            self._thread = thread
-            self.batch = _BATCH
+        """See `Worker.start`."""
+        super().start()
+        self.batch = _BATCH
 
     def stop(self, patience_s: float = 0.0) -> None:
         """Tell the thread to send what it has and to end. Does not wait.
@@ -189,23 +204,14 @@ class Reporter:
         self._stopping.set()
         self._wake.set()
 
-    def join(self, timeout_s: float) -> bool:
-        """Wait for the thread's end; return whether it has ended."""
-        if self._thread is None or self._thread is threading.current_thread():
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def after_fork(self) -> None:
-        """Begin anew in a child process: what its parent has not sent yet, its parent sends."""
-        self._reset()
-
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        stopping = self._stopping
+        while not self._is_over(stopping):
             delay_s = self._guarded(self.step)
             self._wake.wait(delay_s)
             self._wake.clear()
-        self._guarded(self.finish)
+        if stopping is self._stopping:
+            self._guarded(self.finish)
 
     def _guarded(self, work: Callable[[], float]) -> float:
         try:
@@ -275,6 +281,8 @@ class Reporter:
             self._count_queue()
             counts = self._tally.take()
             self._sequence += 1
+            if self._breaker is not None:
+                self._breaker.note(counts.cells, now_s)
         ended_at = self._now()
         text = json.dumps(
             self._document(counts, ended_at), ensure_ascii=False, separators=(",", ":")
@@ -291,9 +299,10 @@ class Reporter:
             "service": self._config.service,
             "service_version": self._config.service_version,
             "applied_sequence": self._applied_sequence(),
-            "started_at": _rfc3339(self._began_at),
-            "ended_at": _rfc3339(ended_at),
+            "started_at": rfc3339(self._began_at),
+            "ended_at": rfc3339(ended_at),
             **counts.document(),
+            "local_kills": [] if self._breaker is None else self._breaker.report(),
         }
 
     def _send(self) -> bool:
@@ -318,6 +327,8 @@ class Reporter:
             self._sent_at.append(self._clock())
             self._notices.settle("report", "Reporting to the flag server works again")
             self._look_for(self._watch.after(reply))
+            if self._breaker is not None and self._breaker.take_reply(reply):
+                self.hurry()
             refused = reply.get("refused")
             if refused:
                 self._notices.tell(
@@ -340,13 +351,7 @@ class Reporter:
 
     def _delay_s(self, error: TransportError) -> float:
         backoff = self._config.backoff
-        delay_s = backoff.delay_s(self._failures, self._random())
-        if isinstance(error, StatusError):
-            if error.status in _REFUSED_TOKEN:
-                delay_s = backoff.long_delay_s(self._random())
-            if error.retry_after_s is not None:
-                delay_s = max(delay_s, error.retry_after_s)
-        return delay_s
+        return backoff.delay_after_s(error, self._failures, self._random(), self._asked_s())
 
     def _tell(self, error: TransportError) -> None:
         self._notices.tell(
@@ -358,13 +363,4 @@ class Reporter:
 
 def _is_refusal(error: TransportError) -> bool:
     """Whether this summary, and not the server's state or the token, is at fault."""
-    return (
-        isinstance(error, StatusError)
-        and 400 <= error.status < 500
-        and error.status not in _REFUSED_TOKEN
-        and not error.is_retryable
-    )
-
-
-def _rfc3339(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return isinstance(error, StatusError) and error.status in _REFUSED_SUMMARY

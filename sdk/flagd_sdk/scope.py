@@ -6,7 +6,7 @@ The exposure and the outcome of a unit of work are one record, so that they can'
 import os
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from functools import lru_cache
 from time import perf_counter_ns
@@ -21,6 +21,7 @@ from flagd_sdk.core.model import Resolution, Resolver
 from flagd_sdk.core.summary import MAX_SAMPLE_CHARACTERS
 from flagd_sdk.core.types import ContextMapping
 from flagd_sdk.flag_state import FlagState
+from flagd_sdk.notices import Notices
 
 NO_CONTEXT: Final[ContextMapping] = {}
 # For a context that can't be read: sends each evaluation the long way, which tells why.
@@ -49,6 +50,8 @@ class ScopeOwner(Protocol):
     """What a scope needs of the client that made it."""
 
     error_samples: bool
+    notices: Notices
+    on_failure: "Callable[[Scope, BaseException], object] | None"  # must not raise
 
     @property
     def state(self) -> FlagState:
@@ -85,8 +88,8 @@ class Scope:
     """
 
     __slots__ = (
-        "_linked",
         "_token",
+        "_told",
         "began_ns",
         "context",
         "failures",
@@ -108,7 +111,7 @@ class Scope:
     outer: "Scope | None"
     failures: tuple[Failure, ...]
     _token: Token["Scope | None"] | None
-    _linked: object  # the error last linked to one flag; set with the first failure
+    _told: tuple[object, ...]  # the errors behind `failures`; set with the first
 
     def __enter__(self) -> Self:
         """Begin the unit of work.
@@ -172,6 +175,7 @@ class Scope:
         if served:
             reporter = owner.reporter
             if self.failures:
+                self._told = ()  # their frames may hold this scope
                 reporter.count_failed(self, ended_ns)
                 return
             finished = reporter.finished
@@ -185,7 +189,13 @@ class Scope:
                 reporter.count_finished()
 
     def _fail_with(self, error: BaseException) -> None:
-        if isinstance(error, Exception) and not (self.failures and error is self._linked):
+        if not isinstance(error, Exception):
+            return
+        try:
+            is_told = bool(self.failures) and _is_told(error, self._told)
+        except Exception:  # the host's edge: an error's own code may raise
+            is_told = False
+        if not is_told:
             self.fail(error)
 
     def fail(self, error: BaseException | int | str, flag: str | None = None) -> None:
@@ -196,14 +206,37 @@ class Scope:
                 word is a kind of error, of which at most 50 a flag are told apart).
             flag: links the failure to this flag alone, instead of to all flags served.
         """
-        if self.owner is None or not self.began_ns or len(self.failures) >= _MAX_FAILURES:
+        owner = self.owner
+        if owner is None or not self.began_ns or len(self.failures) >= _MAX_FAILURES:
             return
         try:
-            failure = _failure(error, flag, self.owner.error_samples, self.context)
+            is_held = flag is None or flag in self.served  # else it counts nowhere
+            failure = _failure(error, flag, owner.error_samples, self.context)
         except Exception:  # the host's edge: an error's own code may raise
+            is_held = False
             failure = Failure(error_kind(type(error).__name__), flag=flag)
-        self._linked = error if flag is not None else None
+        told = self._told if self.failures else ()
+        self._told = (*told, error) if is_held else told
         self.failures = (*self.failures, failure)
+        if owner.on_failure is not None and isinstance(error, BaseException):
+            owner.on_failure(self, error)
+
+    def merged_with(self, context: ContextMapping) -> ContextMapping | None:
+        """Return this scope's context with another's values over it, if both are of one unit.
+
+        None where the other has a targeting key that is not this scope's: nothing that is known of
+        this unit may then be taken for what is known of that one.
+        """
+        key = context.get(TARGETING_KEY)
+        if key is not None and unit_of(key) != self.unit:
+            return None
+        return {**self.context, **context}
+
+    def has_same_unit(self, context: ContextMapping, bucket_by: str | None) -> bool:
+        """Whether another context is placed by the unit that this scope's is reported under."""
+        return bucket_by is None or (
+            unit_of(context.get(bucket_by)) == unit_of(self.context.get(bucket_by))
+        )
 
     def abandon(self) -> None:
         """End it without counting anything: in a forked child, as the parent counts it."""
@@ -243,6 +276,22 @@ def abandon_all() -> None:
 # --- what a failure is reported as ---------------------------------------------------------------
 
 
+def _is_told(error: BaseException | None, told: tuple[object, ...]) -> bool:
+    """Whether an error is among those told, came of one, or is a group of such alone.
+
+    One that is linked to a flag must not be held against all flags for being wrapped on its way.
+    """
+    for _ in range(_MAX_FAILURES):
+        if error is None:
+            return False
+        if any(error is each for each in told):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(_is_told(each, told) for each in error.exceptions)
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _failure(
     error: BaseException | int | str, flag: str | None, has_sample: bool, context: ContextMapping
 ) -> Failure:
@@ -259,9 +308,10 @@ def _failure(
     if not has_sample:
         sample = ""
     elif sample:
-        unit = context.get("targetingKey")
+        key = context.get(TARGETING_KEY)
+        unit = key if isinstance(key, str) else unit_of(key)
         # Messages like to name the user; no targeting key leaves the process.
-        if isinstance(unit, str) and unit:
+        if unit:
             sample = sample[:10_000].replace(unit, "…")
     return Failure(error_kind(name), where, sample, flag)
 

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.errors import ConnectError, StatusError, StreamError, TransportError
+from flagd_sdk.late_imports import importing, make_forks_wait
 
 if TYPE_CHECKING:
     import requests
 
+    from flagd_sdk.http_session import Patience
+
 _READ_BYTES = 64 * 1024
 _MAX_REPLY_BYTES = 1024 * 1024
+_MAX_HEAD_BYTES = 128 * 1024
 _MAX_RETRY_AFTER_S = 300.0
-_IMPORT_WAIT_S = 5.0
-
-# Held while the HTTP stack is being imported. A process forked in the middle of it would inherit
-# import locks that nobody releases, and hang at its own `import requests`; so a fork waits.
-_importing = threading.Lock()
 
 
 class FetchedFlags(NamedTuple):
@@ -95,16 +94,16 @@ class HttpTransport:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._timeouts = (config.connect_timeout_s, config.request_timeout_s)
         self._local = threading.local()
-        _make_forks_wait()
+        self._stream: _HttpStream | None = None  # the newest; a client has one at a time
+        make_forks_wait()
 
     def fetch_flags(self, etag: str) -> FetchedFlags | None:
         """See `Transport.fetch_flags`."""
         headers = {"Accept": "application/json"}
         if etag:
             headers["If-None-Match"] = etag
-        with self._request("GET", "/sdk/v1/flags", headers, self._timeouts) as response:
+        with self._request("GET", "/sdk/v1/flags", headers) as response:
             if etag and response.status_code == 304:
                 return None
             _check(response, "application/json")
@@ -116,21 +115,21 @@ class HttpTransport:
         headers = {"Accept": "text/event-stream", "X-Flagd-Instance": instance}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
-        timeouts = (self._config.connect_timeout_s, self._config.stream_silence_s)
         with _translated(ConnectError):
-            response = self._send("GET", "/sdk/v1/stream", headers, timeouts)
+            response = self._send("GET", "/sdk/v1/stream", headers)
         try:
             _check(response, "text/event-stream")
         except TransportError:
             response.close()
             raise
-        return _HttpStream(response, self._config.stream_silence_s)
+        self._stream = _HttpStream(response, self._local.patience, self._config.stream_silence_s)
+        return self._stream
 
     def send_summary(self, body: bytes) -> Mapping[str, Any]:
         """See `Transport.send_summary`."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         path = "/sdk/v1/telemetry"
-        with self._request("POST", path, headers, self._timeouts, body) as response:
+        with self._request("POST", path, headers, body) as response:
             _check(response, "application/json")
             try:
                 reply = json.loads(self._read_all(response, _MAX_REPLY_BYTES))
@@ -143,6 +142,9 @@ class HttpTransport:
     def after_fork(self) -> None:
         """See `Transport.after_fork`."""
         self._local = threading.local()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.forget()
 
     @contextmanager
     def _request(
@@ -150,11 +152,10 @@ class HttpTransport:
         method: str,
         path: str,
         headers: dict[str, str],
-        timeouts: tuple[float, float],
         body: bytes | None = None,
     ) -> "Iterator[requests.Response]":
         with _translated(ConnectError):
-            response = self._send(method, path, headers, timeouts, body)
+            response = self._send(method, path, headers, body)
         try:
             yield response
         finally:
@@ -165,25 +166,34 @@ class HttpTransport:
         method: str,
         path: str,
         headers: dict[str, str],
-        timeouts: tuple[float, float],
         body: bytes | None = None,
     ) -> "requests.Response":
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = _new_session(self._config)
+            session = self._open_session()
+        # For the whole of an answer, unless it is a stream: that is granted its reads.
+        self._local.patience.grant(self._config.request_timeout_s, _MAX_HEAD_BYTES)
         return session.request(
             method,
             self._config.url + path,
             headers=headers,
             data=body,
-            timeout=timeouts,
+            timeout=(self._config.connect_timeout_s, self._config.request_timeout_s),
             stream=True,
             allow_redirects=False,
         )
 
+    def _open_session(self) -> "requests.Session":
+        with importing():
+            from flagd_sdk.http_session import Patience, new_session
+
+        self._local.patience = Patience()
+        self._local.session = session = new_session(self._config, self._local.patience)
+        return session
+
     def _read_all(self, response: "requests.Response", max_bytes: int) -> bytes:
         """Read a body that is neither too long nor, drop by drop, too slow."""
-        deadline = time.monotonic() + self._config.request_timeout_s
+        self._local.patience.allow(2 * max_bytes + _MAX_HEAD_BYTES)  # chunks have frames
         parts: list[bytes] = []
         size = 0
         with _translated(StreamError):
@@ -192,20 +202,22 @@ class HttpTransport:
                 size += len(part)
                 if size > max_bytes:
                     raise StreamError(f"an answer is longer than {max_bytes} bytes")
-                if time.monotonic() > deadline:
-                    raise StreamError("an answer took too long to arrive")
         length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) != size:
-            raise StreamError(f"an answer broke off after {size} of {length} bytes")
+        if length.isascii() and length.isdigit() and int(length[:19]) != size:
+            raise StreamError(f"an answer broke off after {size} of {length[:19]} bytes")
         return b"".join(parts)
 
 
 class _HttpStream:
-    def __init__(self, response: "requests.Response", silence_s: float) -> None:
+    def __init__(
+        self, response: "requests.Response", patience: "Patience", silence_s: float
+    ) -> None:
         self._response = response
+        self._patience = patience
         self._silence_s = silence_s
 
     def read(self) -> bytes:
+        self._patience.grant(self._silence_s, 2 * _READ_BYTES)
         with _translated(StreamError):
             # read1, and not iter_content: that waits until its block is full.
             return bytes(self._response.raw.read1(_READ_BYTES))
@@ -221,31 +233,16 @@ class _HttpStream:
         with suppress(Exception):  # nothing is left to be done about a connection given up
             self._response.close()
 
+    def forget(self) -> None:
+        """Let go of the connection, in a child process, without a word to the server.
 
-def _new_session(config: ClientConfig) -> "requests.Session":
-    with _importing:
-        # socket.getaddrinfo, reading proxies and reading netrc import these when first used.
-        import encodings.idna  # noqa: F401
-        import netrc  # noqa: F401
-
-        import requests
-        from requests.adapters import HTTPAdapter
-
-    session = requests.Session()
-    # Proxies and certificate bundles come from the environment, but never stand before loopback.
-    session.trust_env = not config.is_loopback
-    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "flagd-release-python"})
-
-    def authorise(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-        request.headers["Authorization"] = f"Bearer {config.token}"
-        return request
-
-    # As `auth`, for a plain header would be overwritten by an entry in ~/.netrc.
-    session.auth = authorise
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+        Held open by a child, it would outlive the parent, whom the server goes on counting. Nothing
+        of the response is closed: the parent's thread may have been in the middle of reading it.
+        """
+        with suppress(Exception):
+            # The one way to the socket that does not depend on how the answer is read.
+            held: Any = self._response.raw._sock_shutdown
+            os.close(held.__self__.detach())
 
 
 @contextmanager
@@ -308,44 +305,3 @@ def _retry_after_s(text: str) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(wait_s, 0.0), _MAX_RETRY_AFTER_S)
-
-
-_forking = threading.local()
-
-
-def _before_fork() -> None:
-    # Bounded, as a fork must come to pass whatever state an import is in.
-    _forking.holds = _importing.acquire(timeout=_IMPORT_WAIT_S)
-
-
-def _after_fork_in_parent() -> None:
-    if getattr(_forking, "holds", False):
-        _importing.release()
-
-
-def _after_fork_in_child() -> None:
-    global _importing
-    _importing = threading.Lock()
-
-
-_has_hooks = False
-
-
-def _make_forks_wait() -> None:
-    """Register the hooks, once, behind those of `logging`.
-
-    Of the hooks before a fork the last registered runs first. Were it logging's, it would hold
-    the lock that the import, which this one waits for, needs to make a logger.
-    """
-    global _has_hooks
-    import logging  # noqa: F401 - registers its own
-
-    with _importing:
-        if _has_hooks or not hasattr(os, "register_at_fork"):
-            return
-        _has_hooks = True
-        os.register_at_fork(
-            before=_before_fork,
-            after_in_parent=_after_fork_in_parent,
-            after_in_child=_after_fork_in_child,
-        )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagd_sdk.core.bucketing import BUCKETS
-from flagd_server.domain.allocation import reallocate
+from flagd_server.domain.allocation import reallocate, united
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "off")
 
@@ -128,3 +128,88 @@ def test_the_same_history_gives_the_same_allocation(history: list[dict[str, int]
 def test_the_same_weights_again_change_nothing(history: list[dict[str, int]]) -> None:
     held = after(history)[-1]
     assert reallocate(held, history[-1], "off") == held
+
+
+@st.composite
+def resting(draw: st.DrawFn) -> list[list[int]]:
+    """Any buckets, adjacent and overlapping stretches among them."""
+    bounds = st.tuples(st.integers(0, BUCKETS - 1), st.integers(1, BUCKETS))
+    found = draw(st.lists(bounds, max_size=5))
+    return united([[low, high] for low, high in found if low < high])
+
+
+def is_in(bucket: int, stretches: list[list[int]]) -> bool:
+    return any(start <= bucket < end for start, end in stretches)
+
+
+def buckets_of(allocation: list[list[int | str]], variant: str) -> list[list[int]]:
+    return [[lower, upper] for lower, upper, name in intervals(allocation) if name == variant]
+
+
+def overlap(first: list[list[int]], second: list[list[int]]) -> int:
+    return sum(
+        max(0, min(end, other_end) - max(start, other_start))
+        for start, end in first
+        for other_start, other_end in second
+    )
+
+
+def size(stretches: list[list[int]]) -> int:
+    return sum(end - start for start, end in stretches)
+
+
+@given(resting(), resting())
+def test_united_stretches_are_in_their_shortest_form(
+    first: list[list[int]], second: list[list[int]]
+) -> None:
+    both = united(first, second)
+    assert all(one[1] < two[0] for one, two in pairwise(both))
+    for bucket in {b for start, end in (*first, *second) for b in (start, end - 1, end)}:
+        assert is_in(bucket, both) == (is_in(bucket, first) or is_in(bucket, second))
+
+
+@settings(max_examples=300)
+@given(resting(), histories)
+def test_whatever_rests_the_weights_hold_and_as_little_moves_as_can(
+    rested: list[list[int]], history: list[dict[str, int]]
+) -> None:
+    held = None
+    before: dict[str, int] = {}
+    for weights in history:
+        allocation = reallocate(held, weights, "off", rested)
+        assert shares(allocation) == {name: share for name, share in weights.items() if share}
+        assert all(one[1] != two[1] for one, two in pairwise(allocation))
+        if held is not None:
+            names = {*before, *weights}
+            distance = sum(abs(before.get(n, 0) - weights.get(n, 0)) for n in names) // 2
+            assert moved(held, allocation) == distance
+        held, before = allocation, weights
+
+
+@settings(max_examples=300)
+@given(resting(), st.lists(st.integers(0, BUCKETS), min_size=1, max_size=8))
+def test_whoever_rests_comes_last_on_the_way_up_and_goes_first_on_the_way_down(
+    rested: list[list[int]], ramp: list[int]
+) -> None:
+    """And nobody who has the variant loses it by a rise, whatever the steps were."""
+    held = None
+    had: list[list[int]] = []
+    share_before = 0
+    awake = BUCKETS - size(rested)
+    for share in ramp:
+        held = reallocate(held, {"on": share, "off": BUCKETS - share}, "off", rested)
+        on = buckets_of(held, "on")
+        assert overlap(on, rested) == max(0, share - awake)
+        kept = had if share >= share_before else on
+        assert overlap(had, on) == size(kept)
+        had, share_before = on, share
+
+
+@given(resting(), st.lists(st.integers(0, BUCKETS), min_size=1, max_size=8))
+def test_with_rest_too_the_order_is_one(rested: list[list[int]], ramp: list[int]) -> None:
+    """A share means the same users, whatever was served before it."""
+    held = None
+    for share in ramp:
+        weights = {"on": share, "off": BUCKETS - share}
+        held = reallocate(held, weights, "off", rested)
+        assert held == reallocate(None, weights, "off", rested)

@@ -20,11 +20,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flagd_sdk.core.guard.coin import AT_A_CHANGE
+from flagd_sdk.core.guard.streams import Stream
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.records import Cell, Event
-from flagd_server.domain.guard.streams import Stream
-from flagd_server.stats.coin import AT_A_CHANGE
 from tests.properties.guard_lives import at_even_times, disjoint_summaries, live
 from tests.server.domain.guard.recordings import cell, comparison, see, unit
 

@@ -4,6 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flagd_sdk.core.sse import Decoder, ServerSentEvent, encode
+from flagd_sdk.errors import StreamError
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 FIELDS = st.one_of(
@@ -18,9 +19,12 @@ STREAMS = st.builds(
 )
 
 
-def read(chunks: list[bytes]) -> tuple[list[ServerSentEvent], str, int | None]:
+def read(chunks: list[bytes]) -> tuple[list[ServerSentEvent], str, int | None] | None:
     decoder = Decoder(10_000)
-    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    try:
+        events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    except StreamError:  # what is no UTF-8 is refused
+        return None
     return events, decoder.last_event_id, decoder.retry_ms
 
 

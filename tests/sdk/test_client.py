@@ -1,4 +1,3 @@
-# ruff: noqa: PT012 - what is raised must leave the scope, so the scope is in the block
 import gc
 import json
 import os
@@ -6,7 +5,6 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,7 +12,11 @@ from typing import Any
 import pytest
 
 from flagd_sdk import ClientStatus, ConfigurationError, FlagClient, FlagsChanged
+from flagd_sdk.config import ClientConfig
+from flagd_sdk.flag_cache import FlagCache
+from flagd_sdk.notices import Notices
 from tests.sdk.fakes import FakeStream, MemoryTransport, flag, flag_set, sse, text_flag
+from tests.waiting import eventually
 
 
 def client(transport: MemoryTransport | None = None, **settings: Any) -> FlagClient:
@@ -24,15 +26,6 @@ def client(transport: MemoryTransport | None = None, **settings: Any) -> FlagCli
         transport=transport or MemoryTransport(),
         **{"cache_dir": None, **settings},
     )
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    deadline = monotonic() + timeout_s
-    while not condition():
-        if monotonic() > deadline:
-            return False
-        threading.Event().wait(0.005)
-    return True
 
 
 def served(*chunks: bytes, gate: threading.Event | None = None) -> MemoryTransport:
@@ -56,6 +49,32 @@ def test_it_becomes_ready_and_follows_changes() -> None:
         assert flags.details("on", True).reason == "DISABLED"
         assert flags.status == ClientStatus.READY
     assert heard == [FlagsChanged(frozenset({"on"}), 6)]
+
+
+def test_it_tells_its_status_until_that_is_ended() -> None:
+    heard: list[ClientStatus] = []
+    gate = threading.Event()
+    with client(served(sse("flag", {}, 6), gate=gate), poll_interval_s=3600.0) as flags:
+        assert flags.wait_until_ready(10)
+        end = flags.on_status(heard.append)
+        gate.set()  # what comes can't be read, so the stream is given up
+        assert eventually(lambda: ClientStatus.STALE in heard)
+        end()
+        known = len(heard)
+        flags._state.confirm()
+        assert len(heard) == known
+
+
+def test_the_current_scope_is_the_innermost_open_one_of_this_client() -> None:
+    with client() as flags, client() as other:
+        assert flags.current_scope is None
+        with flags.scope({"targetingKey": "u-1"}) as outer, other.scope() as foreign:
+            assert flags.current_scope is outer
+            assert other.current_scope is foreign
+            with flags.scope() as inner:
+                assert flags.current_scope is inner
+            assert flags.current_scope is outer
+        assert flags.current_scope is None
 
 
 def test_an_applied_kill_is_told_to_the_server_at_once() -> None:
@@ -129,10 +148,6 @@ def test_a_bootstrap_that_cannot_be_used_is_told_at_once(
 
 
 def test_a_kept_flag_set_that_cannot_be_used_gives_way_to_the_bootstrap(tmp_path: Path) -> None:
-    from flagd_sdk.config import ClientConfig
-    from flagd_sdk.flag_cache import FlagCache
-    from flagd_sdk.notices import Notices
-
     config = ClientConfig(url="http://server", token="t_secret", cache_dir=tmp_path)
     FlagCache(config, Notices(monotonic)).save({"not": "flags"}, 9)
     with client(bootstrap=flag_set(text_flag()), cache_dir=tmp_path) as flags:
@@ -203,89 +218,6 @@ def test_a_client_that_nobody_holds_ends_its_threads() -> None:
     assert eventually(lambda: threads() == [])
 
 
-def test_when_takes_the_new_path_where_the_flag_is_on() -> None:
-    with client(bootstrap=flag_set(flag("on", on=100_000), flag("off", on=0))) as flags:
-
-        def old(number: int, *, extra: int = 0) -> str:
-            """Old."""
-            return f"old {number + extra}"
-
-        @flags.when("on", otherwise=old)
-        def new(number: int, *, extra: int = 0) -> str:
-            """New."""
-            return f"new {number + extra}"
-
-        @flags.when("off", otherwise=old)
-        def never(number: int, *, extra: int = 0) -> str:
-            raise AssertionError
-
-        assert (new(1, extra=1), never(1)) == ("new 2", "old 1")
-        assert (new.__name__, new.__doc__) == ("new", "New.")
-
-
-def test_when_links_an_error_to_its_flag_alone_and_the_old_path_answers() -> None:
-    document = flag_set(flag("on", on=100_000), flag("bystander", on=100_000))
-    with client(bootstrap=document, report_interval_s=3600.0) as flags:
-
-        @flags.when("on", otherwise=lambda: "old")
-        def new() -> str:
-            raise KeyError("cart")
-
-        @flags.when("on", otherwise=lambda: "old", fallback=False)
-        def raising() -> str:
-            raise KeyError("cart")
-
-        with flags.scope({"targetingKey": "u1"}):
-            assert flags.is_enabled("bystander")
-            assert new() == "old"
-        with pytest.raises(KeyError), flags.scope({"targetingKey": "u1"}):
-            assert flags.is_enabled("bystander")
-            raising()
-        cells = flags._engine.reporter._tally.take().document()["cells"]
-    assert {c["flag"]: (c["exposures"], c["errors"]) for c in cells} == {
-        "on": (2, 2),
-        "bystander": (2, 0),
-    }
-
-
-def test_when_works_for_coroutines_and_methods() -> None:
-    import asyncio
-
-    with client(bootstrap=flag_set(flag("on", on=100_000))) as flags:
-
-        class Shop:
-            async def old(self) -> str:
-                return "old"
-
-            @flags.when("on", otherwise=old)
-            async def new(self) -> str:
-                await asyncio.sleep(0)
-                return "new"
-
-            @flags.when("on", otherwise=old)
-            async def broken(self) -> str:
-                await asyncio.sleep(0)
-                raise KeyError
-
-        async def main() -> list[str]:
-            with flags.scope({"targetingKey": "u1"}):
-                return [await Shop().new(), await Shop().broken()]
-
-        assert asyncio.run(main()) == ["new", "old"]
-        assert asyncio.iscoroutinefunction(Shop.new)
-
-
-def test_when_lets_through_what_is_no_fault_of_the_feature() -> None:
-    with client(bootstrap=flag_set(flag("on", on=100_000))) as flags:
-
-        @flags.when("on", otherwise=lambda: "old")
-        def new() -> str:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            new()
-
-
 def test_the_token_is_not_shown() -> None:
     with client() as flags:
         assert "secret" not in repr(flags)
@@ -336,3 +268,24 @@ with flags.scope({"targetingKey": "u1"}):
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "sent\n", "")
     assert monotonic() - began < 10
+
+
+def test_a_change_on_top_of_flags_that_the_server_no_longer_has_is_not_kept_on_disk(
+    tmp_path: Path,
+) -> None:
+    """It has the server's newest sequence: begun with again, it would never be put right."""
+    config = ClientConfig(url="http://server", token="t_secret", cache_dir=tmp_path)
+    transport = MemoryTransport()
+    transport.fetches.append(flag_set(flag("on", on=100_000), text_flag(), sequence=100))
+    put_back = sse("flags", flag_set(flag("on"), sequence=50), 50)
+    kill = sse("flag", {"sequence": 101, "key": "on", "flag": flag("on", killed=True)}, 101)
+    gate = threading.Event()
+    transport.streams.append(FakeStream(put_back + kill, gate=gate))
+    with client(transport, cache_dir=tmp_path, poll_interval_s=3600.0) as flags:
+        assert flags.wait_until_ready(10)
+        gate.set()
+        assert eventually(lambda: flags.flag_set.sequence == 101)
+        assert flags.is_enabled("on", True) is False
+    kept = FlagCache(config, Notices(monotonic)).load()
+    assert isinstance(kept, dict)
+    assert kept["sequence"] == 100

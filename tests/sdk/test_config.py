@@ -47,6 +47,19 @@ def test_a_setting_that_cannot_be_used_is_named(setting: str, value: object) -> 
         config(**{setting: value}).checked()
 
 
+@pytest.mark.parametrize(
+    ("token", "environment"),
+    [
+        (f"fr_sdk_eu-west_{'A1' * 8}.{'a-_9' * 10}xyz", "eu-west"),
+        ("fr_sdk_production_SeCrEt", "production"),  # of an earlier server
+        ("fr_admin_x", None),
+        ("something else", None),
+    ],
+)
+def test_the_environment_is_read_from_the_token(token: str, environment: str | None) -> None:
+    assert config(token=token).environment == environment
+
+
 def test_a_client_says_at_once_what_is_wrong_with_its_settings() -> None:
     with pytest.raises(ConfigurationError, match=r"^token: expected"):
         FlagClient("http://localhost:8013", "")

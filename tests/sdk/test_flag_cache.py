@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flagd_sdk.config import ClientConfig
+from flagd_sdk.core.local_kill import Evidence, LocalKill, parted
 from flagd_sdk.flag_cache import FlagCache
 from flagd_sdk.notices import Notices
 from tests.sdk.fakes import FakeClock, flag, flag_set
@@ -132,3 +133,58 @@ def test_without_a_folder_nothing_is_kept() -> None:
     kept = cache(None)
     assert kept.save(document(5), 5)
     assert kept.load() is None
+
+
+def kill(name: str = "local-1", version: int = 1) -> LocalKill:
+    evidence = Evidence(
+        "new-checkout", version, "default", "on", "off", "error:Boom", 16.5, 15.4, 13, 0, 0.25
+    )
+    return LocalKill(name, "2026-11-27T12:00:00.000Z", evidence)
+
+
+def kept(folder: Path) -> tuple[object, list[str]]:
+    document, kills = parted(cache(folder).load())
+    return document, [each.id for each in kills]
+
+
+def test_local_kills_are_kept_beside_the_flags(tmp_path: Path) -> None:
+    cache(tmp_path).save(document(5), 5, [kill()])
+    flags, kills = parted(cache(tmp_path).load())
+    assert flags == document(5)
+    assert kills == [kill()]
+    cache(tmp_path).save(document(5), 5, lifted=["local-1"])
+    assert cache(tmp_path).load() == document(5)
+
+
+def test_processes_that_share_a_file_keep_each_others_local_kills(tmp_path: Path) -> None:
+    cache(tmp_path).save(document(5), 5, [kill()])
+    cache(tmp_path).save(document(6), 6)
+    assert kept(tmp_path) == (document(6), ["local-1"])
+
+
+def test_a_local_kill_goes_into_a_newer_file_where_it_still_stands(tmp_path: Path) -> None:
+    cache(tmp_path).save(document(9), 9)
+    cache(tmp_path).save(document(5), 5, [kill()])
+    assert kept(tmp_path) == (document(9), ["local-1"])
+    before = cache(tmp_path).path
+    assert before is not None
+    inode = Path(before).stat().st_ino
+    cache(tmp_path).save(document(5), 5, [kill()])
+    assert Path(before).stat().st_ino == inode, "nothing new, nothing written"
+
+
+def test_a_local_kill_of_another_version_is_dropped(tmp_path: Path) -> None:
+    cache(tmp_path).save(document(5), 5, [kill(version=1)])
+    changed = flag_set(flag(version=2), sequence=6)
+    cache(tmp_path).save(changed, 6)
+    assert kept(tmp_path) == (changed, [])
+
+
+@pytest.mark.parametrize(
+    "kills", [[], {"a": 7}, {"a": {}}, {"a": {**kill().to_document(), "log_e_value": "high"}},
+              {"a": {**kill().to_document(), "more": 1}}],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_local_kill_holds_nothing_off(tmp_path: Path, kills: object) -> None:
+    cache(tmp_path).save({**document(5), "local_kills": kills}, 5)
+    assert kept(tmp_path) == (document(5), [])

@@ -1,8 +1,11 @@
+import threading
 from typing import Any
 
 import pytest
 
 from flagd_sdk import ClientStatus, FlagsChanged
+from flagd_sdk.core.evaluator import evaluate
+from flagd_sdk.core.local_kill import MAX_LOCAL_KILLS, Evidence, LocalKill
 from flagd_sdk.errors import ParseError
 from flagd_sdk.flag_state import FlagState
 from flagd_sdk.notices import Notices
@@ -141,6 +144,31 @@ def test_unsubscribing_ends_one_subscription_once(state: FlagState) -> None:
     assert len(heard) == 1
 
 
+def test_status_listeners_hear_each_word_of_the_server_and_each_failure(state: FlagState) -> None:
+    heard: list[ClientStatus] = []
+    remove = state.status_listeners.add(heard.append)
+    state.lose_touch(is_refused=False)
+    state.lose_touch(is_refused=True)
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.lose_touch(is_refused=True)
+    state.apply_flags(flag_set(flag(), sequence=4))
+    state.confirm()
+    remove()
+    state.confirm()
+    assert heard == ["NOT_READY", "ERROR", "READY", "STALE", "READY", "READY"]
+
+
+def test_no_listener_delays_what_is_urgent_and_the_status_comes_before_the_change(
+    state: FlagState,
+) -> None:
+    heard: list[str] = []
+    state.on_urgent = lambda: heard.append("urgent")
+    state.subscribe(lambda _: heard.append("change"))
+    state.status_listeners.add(heard.append)
+    state.apply_flags(flag_set(flag(), sequence=5))
+    assert heard == ["urgent", "READY", "change"]
+
+
 def test_the_first_flag_set_and_kills_are_urgent_and_nothing_else_is(state: FlagState) -> None:
     urgent: list[int] = []
     state.on_urgent = lambda: urgent.append(state.flag_set.sequence)
@@ -172,3 +200,165 @@ def test_a_broken_flag_is_told_and_spoils_no_other(
     state.apply_flags(flag_set(flag("good", on=100_000), {"key": "bad"}, sequence=5))
     assert state.flag_set.resolve("good", {}).value is True
     assert "bad" in caplog.text
+
+
+# --- held off by this process's own evidence ------------------------------------------------------
+
+
+def kill(key: str = "new-checkout", version: int = 1, name: str = "local-1") -> LocalKill:
+    evidence = Evidence(key, version, "default", "on", "off", "error:Boom", 16.5, 15.4, 13, 0, 0.25)
+    return LocalKill(name, "2026-11-27T12:00:00.000Z", evidence)
+
+
+def held_off(state: FlagState) -> set[str]:
+    off = {key for key, each in state.flag_set.flags.items() if each.killed}
+    assert off == state.local_kills.keys()
+    return off
+
+
+def test_a_local_kill_serves_the_off_variant_and_says_why(state: FlagState) -> None:
+    state.apply_flags(flag_set(flag(), flag("other"), sequence=5))
+    opened = state.flag_set
+    assert state.kill_locally(kill())
+    details = evaluate(state.flag_set, "new-checkout", True, {"targetingKey": "u"})
+    assert (details.value, details.variant, details.reason) == (False, "off", "DISABLED")
+    assert details.flag_metadata == {
+        "version": 1, "killed_by": "local", "kill_reason": kill().reason,
+    }  # fmt: skip
+    assert held_off(state) == {"new-checkout"}
+    assert state.flag_set.sequence == 5
+    assert not opened.flags["new-checkout"].killed, "scopes that are open see what they began with"
+    assert state.document == flag_set(flag(), flag("other"), sequence=5), "the server's word"
+    assert not state.kill_locally(kill(name="again"))
+
+
+@pytest.mark.parametrize(
+    ("held", "killed"),
+    [(flag(version=2), kill()), (flag(), kill("gone")), (flag(killed=True), kill())],
+    ids=["another version", "no such flag", "killed by the server"],
+)
+def test_what_is_not_served_cannot_be_held_off(
+    state: FlagState, held: dict[str, Any], killed: LocalKill
+) -> None:
+    assert not state.kill_locally(killed)
+    state.apply_flags(flag_set(held, sequence=5))
+    assert not state.kill_locally(killed)
+    assert state.local_kills == {}
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["a flag set", "one flag"])
+@pytest.mark.parametrize(
+    "later",
+    [flag(version=2), flag(version=2, killed=True), None],
+    ids=["changed", "killed", "gone"],
+)
+def test_the_servers_later_word_is_final(
+    state: FlagState, later: dict[str, Any] | None, is_whole: bool
+) -> None:
+    urgent: list[str] = []
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.kill_locally(kill())
+    state.on_urgent = lambda: urgent.append("urgent")
+    if is_whole:
+        state.apply_flags(flag_set(*[] if later is None else [later], sequence=6))
+    else:
+        state.apply_flag(change(6, "new-checkout", later))
+    assert state.local_kills == {}
+    now = state.flag_set.flags.get("new-checkout")
+    is_killed = later is not None and later["kill"] is not None
+    assert (now is not None and now.killed) == is_killed
+    assert bool(urgent) == is_killed, "the server's kill is new, though the flag was off"
+
+
+def test_what_the_server_says_of_the_same_version_leaves_it_off(state: FlagState) -> None:
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.kill_locally(kill())
+    seen: list[bool] = []
+    state.subscribe(lambda _: seen.append(state.flag_set.flags["new-checkout"].killed))
+    state.apply_flag(change(6, "other", flag("other")))
+    state.apply_flags(flag_set(flag(), flag("third"), sequence=7))
+    state.apply_flag(change(8, "new-checkout", flag()))
+    assert held_off(state) == {"new-checkout"}
+    assert seen == [True, True, True]
+
+
+def test_readers_never_see_it_on_in_between(state: FlagState) -> None:
+    """While whole flag sets come in, whoever looks finds it off."""
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.kill_locally(kill())
+    done, on = threading.Event(), []
+
+    def look() -> None:
+        while not done.is_set():
+            if not state.flag_set.flags["new-checkout"].killed:
+                on.append(state.flag_set.sequence)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for sequence in range(6, 300):
+        state.apply_flags(flag_set(flag(), flag(f"flag-{sequence}"), sequence=sequence))
+    done.set()
+    thread.join()
+    assert on == []
+
+
+def test_the_server_lifts_what_it_names_and_nothing_else(state: FlagState) -> None:
+    state.apply_flags(flag_set(flag(), flag("other"), sequence=5))
+    state.kill_locally(kill())
+    state.kill_locally(kill("other", name="local-2"))
+    assert not state.lift(["local-9"])
+    assert state.lift(["local-1"])
+    assert held_off(state) == {"other"}
+    assert list(state.lifted) == ["local-9", "local-1"]
+
+
+def test_listeners_and_the_log_hear_of_it_on_a_thread_of_the_clients(
+    state: FlagState, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[FlagsChanged] = []
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.subscribe(heard.append)
+    state.kill_locally(kill())
+    assert heard == [], "not on the thread of the request that failed"
+    state.tell_local()
+    state.tell_local()
+    assert heard == [FlagsChanged(frozenset({"new-checkout"}), 5)]
+    (record,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert record.getMessage() == (
+        "Flag new-checkout is off in this process by its own errors: 13 of 13 units with "
+        "error:Boom had 'on' (by chance 25% of them would); log E is 16.5, needed 15.4"
+    )
+    state.lift(["local-1"])
+    state.tell_local()
+    assert len(heard) == 2
+
+
+def test_a_forked_child_keeps_what_is_held_off_and_tells_nobody_again(state: FlagState) -> None:
+    heard: list[FlagsChanged] = []
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.kill_locally(kill())
+    state.subscribe(heard.append)
+    state.after_fork()
+    state.tell_local()
+    assert heard == []
+    assert held_off(state) == {"new-checkout"}
+
+
+def test_a_fork_between_the_decision_and_the_swap_is_made_good(state: FlagState) -> None:
+    state.apply_flags(flag_set(flag(), sequence=5))
+    state.local_kills = {"new-checkout": kill()}
+    state.after_fork()
+    assert held_off(state) == {"new-checkout"}
+
+
+def test_what_was_held_off_when_it_was_kept_starts_off(state: FlagState) -> None:
+    state.preload(flag_set(flag(), sequence=5), True, [kill(), kill("gone", name="local-2")])
+    assert held_off(state) == {"new-checkout"}
+    state.apply_flags(flag_set(flag(), sequence=5))
+    assert held_off(state) == {"new-checkout"}
+
+
+def test_how_many_are_held_off_is_bounded(state: FlagState) -> None:
+    keys = [f"flag-{number}" for number in range(MAX_LOCAL_KILLS + 1)]
+    state.apply_flags(flag_set(*map(flag, keys), sequence=5))
+    assert sum(state.kill_locally(kill(key, name=key)) for key in keys) == MAX_LOCAL_KILLS

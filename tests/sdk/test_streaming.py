@@ -1,4 +1,6 @@
+import gc
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -129,8 +131,15 @@ def test_what_is_no_event_of_ours_is_passed_over(garbage: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"{", b"[" * 100_000, b"null", b'{"sequence": 6}', b"9" * 5_000, b'"\\ud800"']
-)
+    "data",
+    [b"{", b"[" * 100_000, b"null", b'{"sequence": 6}', b"9" * 5_000, b'"\\ud800"',
+     b'{"sequence": NaN, "key": "k", "flag": null}',
+     b'{"sequence": -1, "key": "new-checkout", "flag": null}',
+     b'{"sequence": 1e400, "key": "new-checkout", "flag": null}',
+     b'{"sequence": 9007199254740991, "key": "new-checkout", "flag": null}',
+     b'{"sequence": 7, "key": "k", "flag": null, "key": "new-checkout"}',
+     b'{"sequence": 7, "key": "new-checkout\xe9", "flag": null}'],
+)  # fmt: skip
 @pytest.mark.parametrize("event", [b"flag", b"flags"])
 def test_an_event_that_cannot_be_read_ends_the_stream_and_changes_nothing(
     event: bytes, data: bytes
@@ -170,7 +179,7 @@ def test_while_there_is_no_stream_it_polls_with_the_etag() -> None:
     assert polled_at == [0.0, 10.0, 20.0]
 
 
-def test_after_a_long_silence_it_asks_at_once() -> None:
+def test_after_a_long_silence_it_asks_soon() -> None:
     bench = Bench()
     bench.serve(flag_set(flag(), sequence=5), flag_set(flag(version=2), sequence=6))
     stream = bench.offer()
@@ -180,9 +189,27 @@ def test_after_a_long_silence_it_asks_at_once() -> None:
         raise StreamError("no byte in two heartbeats")
 
     stream.read = fall_silent  # type: ignore[method-assign]
-    assert bench.stream.step() == 0.0
-    bench.stream.step()
+    assert bench.step() == pytest.approx(0.625), "the stream first"
+    while bench.sequence == 5:
+        bench.step()
+    assert bench.clock.now_s <= 1_000.0 + 30.0 + 5.0
     assert bench.sequence == 6
+
+
+def test_a_cut_in_a_quiet_time_is_no_silence() -> None:
+    bench = Bench()
+    bench.serve(flag_set(flag(), sequence=5))
+    stream = bench.offer(b": hb\n\n")
+    read = stream.read
+
+    def cut_in_between() -> bytes:
+        if not stream._chunks:
+            bench.clock.advance(13.0)
+        return read()
+
+    stream.read = cut_in_between  # type: ignore[method-assign]
+    bench.stream.step()
+    assert bench.stream._poll_at == bench.clock.now_s + 10.0
 
 
 def test_a_stream_that_comes_back_ends_the_polling() -> None:
@@ -199,7 +226,7 @@ def test_a_stream_that_comes_back_ends_the_polling() -> None:
 def test_delays_grow_while_the_server_is_away_and_every_attempt_is_one_connection() -> None:
     bench = Bench()
     delays = [bench.step() for _ in range(8)]
-    assert delays == [0.5, 1.5, 3.0, 6.0, 12.0, 15.0, 15.0, 15.0]
+    assert delays == [0.625, 1.5, 3.0, 6.0, 12.0, 15.0, 15.0, 15.0]
     assert len(bench.transport.etags) == 8
     assert bench.transport.last_event_ids == [], "the stream is not tried where a fetch fails"
 
@@ -244,15 +271,15 @@ def test_a_refused_token_is_retried_seldom_and_recovers_by_itself(
 
 def test_retry_after_is_honoured() -> None:
     bench = Bench()
-    bench.serve(StatusError(429, retry_after_s=120.0))
-    assert bench.step() == 120.0
+    bench.serve(StatusError(429, retry_after_s=12.0))
+    assert bench.step() == 15.0
 
 
 def test_the_servers_retry_spreads_the_return() -> None:
     bench = Bench(random=0.75)
     bench.serve(flag_set(flag(), sequence=5))
     bench.offer(b"retry: 8000\n\n")
-    assert bench.stream.step() == pytest.approx(6.0)
+    assert bench.stream.step() == pytest.approx(0.25 + 0.75 * 7.75)
 
 
 def test_a_lost_stream_keeps_the_values_and_is_told_once(
@@ -291,3 +318,34 @@ def test_json_of_a_flag_set_with_odd_values_is_taken(caplog: pytest.LogCaptureFi
     bench.serve(json.dumps(document).encode())
     bench.step()
     assert bench.sequence == 5
+
+
+def test_memory_does_not_grow_with_reconnects(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "flagd_sdk")  # what is told would be kept for the test
+    bench = Bench()
+    sequence = 5
+
+    def reconnect(times: int) -> None:
+        nonlocal sequence
+        for _ in range(times):
+            sequence += 1
+            bench.serve(flag_set(flag(version=sequence), sequence=sequence))
+            bench.offer(change(sequence, flag(version=sequence)), StreamError("it broke"))
+            while bench.transport.streams:
+                bench.step()
+            # What the server's stand-in notes of each request.
+            bench.transport.etags.clear()
+            bench.transport.last_event_ids.clear()
+
+    tracemalloc.start()
+    try:
+        reconnect(100)  # what is made once, and the flag set that each replaces, is no growth
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        reconnect(10_000)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert bench.sequence == sequence
+    assert grown < 50_000, "five bytes each"

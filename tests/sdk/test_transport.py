@@ -1,3 +1,6 @@
+import os
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -32,3 +35,29 @@ def test_what_the_http_stack_raises_is_named_without_addresses_and_secrets() -> 
     with pytest.raises(ConnectError) as refusal:
         HttpTransport(config).fetch_flags("")
     assert str(refusal.value) == "ConnectionError (ConnectionRefusedError: Connection refused)"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_does_not_hold_its_parents_stream_open() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65_536)
+            connection.sendall(head)
+            accepted.append(connection)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        transport = HttpTransport(ClientConfig(url, "token"))
+        stream = transport.open_stream("", "i-1")
+        server.join(10)
+        assert stream.read() == b": hello\n\n"
+        transport.after_fork()  # as in a child; here nobody else holds the connection
+        accepted[0].settimeout(10)
+        assert accepted[0].recv(1) == b""
+        stream.close()
+        accepted[0].close()

@@ -10,11 +10,11 @@ from math import prod
 
 import pytest
 
+from flagd_sdk.core.guard.coin import CoinBets
 from flagd_server.domain.guard.arms import Arms
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.metrics import ERRORS, SAMPLE_RATIO, SLOW, Metric
 from flagd_server.domain.guard.records import Cell
-from flagd_server.stats.coin import CoinBets
 from tests.server.domain.guard.recordings import see
 
 SHARES = [0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.99, 1.0]

@@ -30,7 +30,9 @@ _NONE: Final[frozenset[str]] = frozenset()
 def compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -> Flag:
     """Compile a flag of the wire; one that can't be understood comes back with its `fault`."""
     try:
-        return _compile_flag(key, document, segments)
+        flag = _compile_flag(key, document, segments)
+        flag.document = document
+        return flag
     except ParseError as error:
         known: dict[str, Any] = document if type(document) is dict else {}
         version, kind = known.get("version"), known.get("type")
@@ -77,7 +79,15 @@ def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -
     killed = document.get("kill") is not None
     if killed or not enabled:
         resolution = Resolution(
-            key, values[off_variant], off_variant, Reason.DISABLED, None, None, version, kind
+            key,
+            values[off_variant],
+            off_variant,
+            Reason.DISABLED,
+            None,
+            None,
+            version,
+            kind,
+            kill=_kill(document.get("kill")),
         )
         return Flag(key, kind, version, enabled, killed, values, _NONE, always(resolution))
     serving = _Serving(key, kind, version, values, off_variant)
@@ -92,6 +102,16 @@ def _compile_flag(key: str, document: object, segments: Mapping[str, Segment]) -
         resolve = _remembering(resolve)
     prerequisites = frozenset(gathered.prerequisites)
     return Flag(key, kind, version, enabled, killed, values, prerequisites, resolve)
+
+
+def _kill(kill: object) -> tuple[str, str] | None:
+    if type(kill) is not dict:
+        return None
+    source, reason = kill.get("source"), kill.get("reason")
+    return (
+        source if type(source) is str else "",
+        reason if type(reason) is str else "",
+    )
 
 
 def _values(variants: object, kind: str) -> dict[str, JsonValue]:
@@ -144,7 +164,7 @@ def _remembering(resolve: Resolver) -> Resolver:
 class _Serving:
     """What the serves of one flag have in common."""
 
-    __slots__ = ("key", "kind", "off_variant", "unplaced", "values", "version")
+    __slots__ = ("key", "kind", "off_variant", "values", "version")
 
     def __init__(
         self, key: str, kind: str, version: int, values: dict[str, JsonValue], off_variant: str
@@ -154,7 +174,6 @@ class _Serving:
         self.version = version
         self.values = values
         self.off_variant = off_variant
-        self.unplaced: Resolution | None = None
 
     def rules(self, rules: object, gathered: Gathered) -> list[tuple[Condition, _Outcome]]:
         if type(rules) is not list:
@@ -223,9 +242,21 @@ class _Serving:
             thresholds, served = self._outcomes(document.get("allocation"), split, bucket_by)
         except ParseError as error:
             raise located("split", error) from None
-        if self.unplaced is None:
-            self.unplaced = self._resolution(self.off_variant, Reason.DEFAULT, None, None)
-        return compile_split(bucket_by, salt, thresholds, served, self.unplaced)
+        return compile_split(bucket_by, salt, thresholds, served, self._unplaced(bucket_by))
+
+    def _unplaced(self, bucket_by: str) -> Resolution:
+        return Resolution(
+            self.key,
+            self.values[self.off_variant],
+            self.off_variant,
+            Reason.DEFAULT,
+            None,
+            None,
+            self.version,
+            self.kind,
+            ErrorCode.TARGETING_KEY_MISSING,
+            f"the context has no {shown(bucket_by)} to be placed by",
+        )
 
     def _outcomes(
         self, allocation: object, split: str, bucket_by: str

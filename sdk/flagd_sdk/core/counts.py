@@ -1,5 +1,6 @@
 """What a process counted between two summaries, and how it goes over the wire."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from flagd_sdk.core.model import Resolution
@@ -42,6 +43,10 @@ def sort_of(kind: str) -> str:
     """Return the sort of a kind of unit event: error, slow or exposed."""
     sort = kind.partition(":")[0]
     return "slow" if sort == "near" else sort
+
+
+# What a split served in a failed unit of work, the unit's hash, and the kinds of its errors.
+Failed: TypeAlias = tuple[Resolution, str, Sequence[str]]
 
 
 class ErrorKind:
@@ -143,6 +148,5 @@ class Counts:
                 }
                 for (flag, variant, kind), entry in self.error_kinds.items()
             ],
-            "local_kills": [],
             "dropped": dict(self.dropped),
         }

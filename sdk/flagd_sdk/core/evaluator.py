@@ -13,6 +13,8 @@ from flagd_sdk.errors import ErrorCode
 
 Default = TypeVar("Default")
 
+_NO_RESOLVERS: Final[Mapping[str, Resolver]] = {}
+
 
 class FlagSet:
     """All flags of one environment at one sequence; immutable, shared by threads without a lock.
@@ -23,11 +25,13 @@ class FlagSet:
         flags: key → compiled flag, broken ones too.
         faults: key → why that flag can't be evaluated.
         resolvers: key → its function of (context, resolvers, targeting_unit(context)), for callers
-            that evaluate many flags for one context; they catch what the context's code raises.
+            that evaluate many flags for one context; they catch what the context's code raises,
+            and go through `resolve` where a key is missing. All are after `be_heard`.
     """
 
     __slots__ = (
         "_cyclic",
+        "_resolvers",
         "_segments",
         "environment",
         "faults",
@@ -52,9 +56,8 @@ class FlagSet:
         self._segments = segments
         self._cyclic = _cyclic(flags.values())
         self.flags = {**flags, **{key: broken for key, (_, broken) in self._cyclic.items()}}
-        self.resolvers: Mapping[str, Resolver] = {
-            key: flag.resolve for key, flag in self.flags.items()
-        }
+        self._resolvers = {key: flag.resolve for key, flag in self.flags.items()}
+        self.resolvers: Mapping[str, Resolver] = self._resolvers
         self.faults: Mapping[str, str] = {
             key: flag.fault for key, flag in self.flags.items() if flag.fault is not None
         }
@@ -62,7 +65,7 @@ class FlagSet:
     def resolve(self, key: str, context: ContextMapping) -> Resolution:
         """Evaluate a flag for a context. Never raises, whatever key and context are."""
         try:
-            resolvers = self.resolvers
+            resolvers = self._resolvers
             return resolvers[key](context, resolvers, targeting_unit(context))
         except Exception as error:  # the host's edge: a context's values may run any code
             return self._failure(key, context, error)
@@ -85,6 +88,13 @@ class FlagSet:
             message = f"reading the context raised {type(error).__name__}"
         return error_resolution(key, code, message, flag.version, flag.type)
 
+    def be_heard(self) -> None:
+        """Offer no resolvers any more: somebody wants to be told of each evaluation.
+
+        So those to whom nobody listens are spared the question whether there is somebody.
+        """
+        self.resolvers = _NO_RESOLVERS
+
     def with_flag(self, sequence: int, key: str, document: object | None) -> "FlagSet":
         """Return the flag set with one flag put in its place, or removed (the document is None)."""
         flag = None if document is None else compile_flag(key, document, self._segments)
@@ -105,7 +115,8 @@ class FlagSet:
         copy._segments = self._segments
         copy._cyclic = self._cyclic
         copy.flags = _put(dict(self.flags), key, flag)
-        copy.resolvers = _put(dict(self.resolvers), key, None if flag is None else flag.resolve)
+        resolve = None if flag is None else flag.resolve
+        copy.resolvers = copy._resolvers = _put(dict(self._resolvers), key, resolve)
         copy.faults = _put(dict(self.faults), key, None if flag is None else flag.fault)
         return copy
 
@@ -158,12 +169,12 @@ def value_of(resolution: Resolution, default: Default) -> Default:
     """
     value: Any = resolution.value
     kind = type(value)
-    if kind is not type(default) or kind not in _IMMUTABLE:
+    if kind is not type(default) or kind not in IMMUTABLE:
         value = _fitted(resolution, default)[0]
     return cast("Default", value)
 
 
-_IMMUTABLE: Final = frozenset((bool, int, float, str))
+IMMUTABLE: Final = frozenset((bool, int, float, str))
 
 
 def _fitted(resolution: Resolution, default: Any) -> tuple[Any, str | None]:
@@ -194,11 +205,14 @@ def details_of(key: str, resolution: Resolution, default: Default) -> Resolution
     metadata: dict[str, bool | int | float | str] = {"version": resolution.version}
     if resolution.split is not None:
         metadata["split"] = resolution.split
+    if resolution.kill is not None:
+        metadata["killed_by"], metadata["kill_reason"] = resolution.kill
     if problem is None:
         return ResolutionDetails(
             key, value, resolution.variant, resolution.reason, None, None, metadata
         )
-    code = resolution.error_code or ErrorCode.TYPE_MISMATCH
+    is_error = resolution.reason is Reason.ERROR
+    code = resolution.error_code if is_error else ErrorCode.TYPE_MISMATCH
     return ResolutionDetails(key, value, None, Reason.ERROR, code, problem, metadata)
 
 

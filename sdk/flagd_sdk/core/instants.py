@@ -1,7 +1,7 @@
-"""Instants as keys that compare exactly, whatever precision they were written with."""
+"""Instants as keys that compare exactly, whatever precision they were written with, and as text."""
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 # Compiled when first used (`re` keeps it): compiling is most of what importing this would take.
 _RFC_3339 = (
@@ -11,6 +11,11 @@ _RFC_3339 = (
 _MINUTES_A_DAY = 24 * 60
 _EPOCH = datetime(1, 1, 1)  # noqa: DTZ001 - naive on purpose: what is left when offsets are gone
 _SECOND = timedelta(seconds=1)
+
+
+def rfc3339(at: datetime) -> str:
+    """Return an instant as it goes over the wire: UTC, to the millisecond."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def instant_key(value: object) -> tuple[int, str] | None:

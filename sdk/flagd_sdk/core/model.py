@@ -23,6 +23,9 @@ class Resolution:
         bucket_by: the attribute that gave the unit; None exactly where `split` is None.
         version: of the flag's configuration; 0 where it is not known.
         type: of the flag: boolean, string, integer, float or object; "" where it is not known.
+        error_code, error_message: why `reason` is ERROR. Beside a value, TARGETING_KEY_MISSING:
+            a split had nothing to place the context by, and the off variant is served.
+        kill: (source, reason) where the flag is killed, else None.
     """
 
     __slots__ = (
@@ -30,6 +33,7 @@ class Resolution:
         "error_code",
         "error_message",
         "flag",
+        "kill",
         "reason",
         "split",
         "type",
@@ -50,6 +54,7 @@ class Resolution:
         type: str,  # noqa: A002 - the flag's own word, as on the wire
         error_code: ErrorCode | None = None,
         error_message: str | None = None,
+        kill: tuple[str, str] | None = None,
     ) -> None:
         self.flag = flag
         self.value = value
@@ -61,6 +66,7 @@ class Resolution:
         self.type = type
         self.error_code = error_code
         self.error_message = error_message
+        self.kill = kill
 
     def __repr__(self) -> str:
         return f"<Resolution {self.flag} {self.variant} {self.reason}>"
@@ -114,9 +120,11 @@ class Flag:
         prerequisites: keys of the flags that its live rules ask for, through segments too.
         resolve: serves a context; may raise where the context's own code raises.
         fault: why the flag can't be evaluated, else None.
+        document: what it was compiled from, for those who need what evaluation does not.
     """
 
     __slots__ = (
+        "document",
         "enabled",
         "fault",
         "key",
@@ -139,6 +147,7 @@ class Flag:
         prerequisites: frozenset[str],
         resolve: Resolver,
         fault: str | None = None,
+        document: object = None,
     ) -> None:
         self.key = key
         self.type = type
@@ -149,6 +158,7 @@ class Flag:
         self.prerequisites = prerequisites
         self.resolve = resolve
         self.fault = fault
+        self.document = document
 
     def __repr__(self) -> str:
         return f"<Flag {self.key} version {self.version}>"

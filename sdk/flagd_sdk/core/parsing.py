@@ -1,5 +1,7 @@
 """A flag set as JSON → `FlagSet`."""
 
+import json
+
 from flagd_sdk.core.compiling import compile_flag
 from flagd_sdk.core.conditions import compile_segments
 from flagd_sdk.core.evaluator import FlagSet
@@ -7,6 +9,33 @@ from flagd_sdk.core.types import shown
 from flagd_sdk.errors import ParseError
 
 UNIT_KEY_BYTES = 16
+# A sequence is a time in Unix milliseconds or shortly behind one; this is in the year 2248. What
+# claims to be newer is damaged, and taken over it would stand against every true one.
+MAX_SEQUENCE = 2**43
+
+
+def decode_json(text: str | bytes) -> object:
+    """Decode JSON, and nothing that is only nearly JSON.
+
+    Raises:
+        ParseError: it is none, holds NaN or an infinity, or a name stands twice in one object.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
+    except ValueError as error:
+        raise ParseError("flags: no JSON") from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")  # which of the two is meant can't be known
+    return members
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def parse_flag_set(document: object) -> FlagSet:
@@ -22,9 +51,7 @@ def parse_flag_set(document: object) -> FlagSet:
     environment = document.get("environment")
     if type(environment) is not str or not environment:
         raise ParseError(f"environment: {shown(environment)}; expected a string, not empty")
-    sequence = document.get("sequence")
-    if type(sequence) is not int or sequence < 0:
-        raise ParseError(f"sequence: {shown(sequence)}; expected an integer from 0")
+    sequence = read_sequence(document)
     flags = _members(document, "flags")
     segments = compile_segments(_members(document, "segments"))
     return FlagSet(
@@ -34,6 +61,18 @@ def parse_flag_set(document: object) -> FlagSet:
         {key: compile_flag(key, flag, segments) for key, flag in flags.items()},
         segments,
     )
+
+
+def read_sequence(document: dict[str, object]) -> int:
+    """Return the sequence of a flag set or of a flag's change.
+
+    Raises:
+        ParseError: it can't be one.
+    """
+    sequence = document.get("sequence")
+    if type(sequence) is not int or not 0 <= sequence <= MAX_SEQUENCE:
+        raise ParseError(f"sequence: {shown(sequence)}; expected an integer from 0 to 2^43")
+    return sequence
 
 
 def _members(document: dict[str, object], name: str) -> dict[str, object]:

@@ -5,7 +5,8 @@ so a version of any length is cheap and none can raise.
 """
 
 import re
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 _NUMBER = r"(?:0|[1-9][0-9]*+)"
 _LABEL = rf"(?:{_NUMBER}(?![0-9A-Za-z-])|[0-9]*+[A-Za-z-][0-9A-Za-z-]*+)"
@@ -21,6 +22,7 @@ _VERSION = (
 # release, which is newer than its pre-releases, gets a key of its own.
 VersionKey: TypeAlias = tuple[int, str, int, str, int, str, tuple[tuple[int, int, str], ...]]
 _RELEASE = ((2, 0, ""),)
+_MAX_REMEMBERED_CHARACTERS: Final = 64
 
 
 def version_key(text: str) -> VersionKey | None:
@@ -28,6 +30,11 @@ def version_key(text: str) -> VersionKey | None:
 
     Build metadata is left out: it has no part in precedence (item 10).
     """
+    # The users of an application have a handful of versions between them.
+    return _remembered(text) if len(text) <= _MAX_REMEMBERED_CHARACTERS else _version_key(text)
+
+
+def _version_key(text: str) -> VersionKey | None:
     parts = text.split(".")
     if len(parts) == 3 and text.isascii():
         # Plain releases are nearly all that is asked about, and this is three times as fast.
@@ -48,6 +55,9 @@ def version_key(text: str) -> VersionKey | None:
     major, minor, patch, labels = match.groups()
     precedence = _RELEASE if labels is None else tuple(map(_label_key, labels.split(".")))
     return len(major), major, len(minor), minor, len(patch), patch, precedence
+
+
+_remembered = lru_cache(maxsize=1_024)(_version_key)
 
 
 def _label_key(label: str) -> tuple[int, int, str]:

@@ -1,7 +1,8 @@
 """Server-sent events to bytes and back: the server encodes, the SDK decodes. No I/O.
 
 Follows the WHATWG HTML Standard, section 9.2.6 "Interpreting an event stream", and adds what it
-leaves open: a cap on how much one event may make the reader hold.
+leaves open: a cap on how much one event may make the reader hold. Data that is no UTF-8 is refused,
+where the standard repairs it with replacement characters: that could change a flag's key.
 """
 
 from typing import NamedTuple
@@ -96,8 +97,9 @@ class Decoder:
         """Return the events that these bytes complete; an event is complete at its blank line.
 
         Raises:
-            StreamError: one event is longer than `max_event_bytes`. Events that were complete
-                earlier in the same chunk are lost with it, as the stream is to be read anew.
+            StreamError: one event is longer than `max_event_bytes`, or its data is no UTF-8.
+                Events that were complete earlier in the same chunk are lost with it, as the
+                stream is to be read anew.
         """
         if self._head is not None:
             self._head += chunk
@@ -127,15 +129,22 @@ class Decoder:
                 events.append(event)
         return events
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all bytes so far belong to events and comments that are complete."""
+        return not (self._line_size or self._data or self._event or self._head)
+
     def _end_line(self, line: bytes) -> ServerSentEvent | None:
         if not line:
             return self._dispatch()
         name, _, raw = line.partition(b":")
-        value = raw.removeprefix(b" ").decode(errors="replace")
+        raw = raw.removeprefix(b" ")
         if name == b"data":
-            self._data.append(value)
+            self._data.append(_text(raw))
             self._held += len(line) + 1
-        elif name == b"event":
+            return None
+        value = raw.decode(errors="replace")
+        if name == b"event":
             self._event = value
         elif name == b"id":
             if "\0" not in value:
@@ -150,3 +159,10 @@ class Decoder:
         if not data:
             return None
         return ServerSentEvent(event, "\n".join(data), self.last_event_id)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise StreamError("an event is no UTF-8") from error

@@ -11,7 +11,7 @@ from math import inf
 from cachetools import TTLCache
 
 from flagd_sdk.core.bucketing import TARGETING_KEY
-from flagd_sdk.core.counts import UNTIMED, CellEvents, Counts, ErrorKind, sort_of
+from flagd_sdk.core.counts import UNTIMED, CellEvents, Counts, Durations, ErrorKind, Failed, sort_of
 from flagd_sdk.core.failure import Failure, one_line, unit_hasher
 from flagd_sdk.core.latency import latency_bucket
 from flagd_sdk.core.looking import (
@@ -68,6 +68,7 @@ class Tally:
     Attributes:
         witnessed: what a `Witness` has to tell, its units by these attributes beside the targeting
             key; None while nothing is looked at, so that no witness is needed.
+        failed: of the unit of work that `record` counted last.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Tally:
         "_thresholds",
         "_unit_key",
         "_watch",
+        "failed",
         "witnessed",
     )
 
@@ -90,6 +92,7 @@ class Tally:
 
     def __init__(self, watch: Watch = NOTHING) -> None:
         self._counts = Counts()
+        self.failed: list[Failed] = []
         self._first = FirstExposures()
         self._unit_key = b""
         self.watch(watch)
@@ -99,6 +102,11 @@ class Tally:
         self._sent: TTLCache[tuple[str, str | None, int, str, str], None] = TTLCache(
             MAX_SENT_UNITS, RESEND_AFTER_S, timer=lambda: self._now_s
         )
+
+    @property
+    def cells(self) -> Mapping[Resolution, Durations]:
+        """The exposures counted since the last `take`."""
+        return self._counts.cells
 
     @property
     def has_news(self) -> bool:
@@ -152,7 +160,10 @@ class Tally:
         witnessed = []
         take = finished.popleft
         for _ in range(len(finished)):
-            unit_of_work = take()
+            try:
+                unit_of_work = take()
+            except IndexError:  # a signal handler came between and counted the rest
+                break
             served, duration_us, witness = unit_of_work
             # Short scopes are the ones that would notice the call.
             bucket = duration_us if duration_us < 16 else latency_bucket(duration_us)
@@ -283,6 +294,7 @@ class Tally:
     ) -> bool:
         """Add to a unit of work just counted how it failed; see `record`."""
         is_worth_telling = False
+        self.failed = []
         for resolution in served.values():
             if resolution not in self._counts.cells:
                 continue  # dropped as a whole
@@ -292,12 +304,16 @@ class Tally:
             self._events(resolution).errors += 1
             unit = units.get(resolution.bucket_by or "") if unit_key else None
             hashed = None if unit is None else self._hashed(unit, unit_key)
+            kinds = []
             for failure in linked:
                 kind, is_new = self._known_kind(resolution.flag, failure.kind)
                 self._count_error_kind(resolution, kind, failure)
+                kinds.append(kind)
                 if hashed is not None:
                     is_worth_telling = is_worth_telling or is_new
                     self._add_error_unit(resolution, kind, hashed)
+            if hashed is not None:
+                self.failed.append((resolution, hashed, kinds))
         return is_worth_telling
 
     def _known_kind(self, flag: str, kind: str) -> tuple[str, bool]:

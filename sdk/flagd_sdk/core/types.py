@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from flagd_sdk.errors import ErrorCode
 
@@ -41,7 +41,8 @@ class ResolutionDetails(NamedTuple, Generic[Value]):
         value: of the variant served, or the caller's default where `reason` is ERROR.
         variant: None where the caller's default was served.
         flag_metadata: `version` of the configuration, and `split` (a rule's id or "default")
-            where a split decided.
+            where a split decided; of a killed flag `killed_by` (operator, guard, deployment, alert,
+            or local where this process did it by itself) and `kill_reason`.
     """
 
     flag_key: str
@@ -51,6 +52,20 @@ class ResolutionDetails(NamedTuple, Generic[Value]):
     error_code: ErrorCode | None = None
     error_message: str | None = None
     flag_metadata: Mapping[str, bool | int | float | str] = MappingProxyType({})
+
+
+class Evaluation(NamedTuple):
+    """What a listener learns of one evaluation. Shared: it must not change what is in it.
+
+    Attributes:
+        details: what the caller was answered, with the caller's default where it was an error.
+        context: what the flag was evaluated with.
+        environment: the flag set's, which is its id.
+    """
+
+    details: ResolutionDetails[Any]
+    context: ContextMapping
+    environment: str
 
 
 _SHOWN_CHARACTERS = 60

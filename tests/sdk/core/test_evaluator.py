@@ -383,6 +383,7 @@ def test_every_split_of_a_flag_serves_the_off_variant_to_whom_it_cannot_place() 
     for context in ({"a": 1}, {}):
         resolution = flags.resolve("f", context)
         assert (resolution.variant, resolution.reason) == ("off", Reason.DEFAULT)
+        assert resolution.error_code is ErrorCode.TARGETING_KEY_MISSING
 
 
 def test_a_list_as_a_value_belongs_to_its_receiver() -> None:

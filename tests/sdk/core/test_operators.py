@@ -101,6 +101,36 @@ def test_a_pattern_that_hangs_other_engines_is_linear() -> None:
     assert not holds("matches", ["^(a+)+$"], "a" * 100_000 + "!")
 
 
+@pytest.mark.parametrize("pattern", [r"(\pL|\pN){1,300}", r"(\w{1,9}){1,100}\pL{1,99}"])
+def test_a_short_pattern_that_would_take_much_memory_is_refused(pattern: str) -> None:
+    with pytest.raises(ParseError, match="too large"):
+        compile_operator("a", "matches", [pattern])
+
+
+HOSTILE = r"(\pL|\pN){1,20}"
+MEASURE = f"""
+import resource
+from flagd_sdk.core.operators import compile_operator
+compile_operator("a", "matches", ["x"])
+def used_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before_mb = used_mb()
+conditions = [compile_operator("a", "matches", [r"{HOSTILE}" + str(i)]) for i in range(5)]
+texts = ["é1" * 10_000, "^(a+)+$" * 3_000]
+for text in texts:
+    for condition in conditions:
+        condition({{"a": text}}, None)
+print((used_mb() - before_mb) / len(conditions))
+"""
+
+
+def test_the_worst_patterns_that_pass_cost_so_much_memory_and_no_more() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert float(ran.stdout) < 4.0  # MB each, the search's cache included
+
+
 def test_bad_patterns_leave_stderr_alone() -> None:
     code = (
         "from flagd_sdk.core.operators import compile_operator\n"

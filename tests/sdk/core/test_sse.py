@@ -31,7 +31,8 @@ def decode(*chunks: bytes, max_event_bytes: int = 1_000) -> list[ServerSentEvent
         pytest.param(b"id: 7\nid: 8\0\ndata: a\n\n", [("message", "a", "7")],
                      id="an id with NUL is ignored"),
         pytest.param(b"Data: a\nfoo: b\n data: c\n\n", [], id="unknown fields are ignored"),
-        pytest.param(b"data: \xff\n\n", [("message", "�", "")], id="bad UTF-8 is replaced"),
+        pytest.param(b"\xff: a\n: \xff\nid: \xff\ndata: a\n\n", [("message", "a", "�")],
+                     id="bad UTF-8 beside the data is replaced"),
         pytest.param(b"data: a\n", [], id="an event without its blank line is none"),
         pytest.param("data: a\x85\u2028b\n\n".encode(), [("message", "a\x85\u2028b", "")],
                      id="no other character ends a line"),
@@ -41,6 +42,23 @@ def test_streams_are_read_as_the_standard_says(
     raw: bytes, expected: list[tuple[str, str, str]]
 ) -> None:
     assert decode(raw) == [ServerSentEvent(*fields) for fields in expected]
+
+
+def test_data_that_is_no_utf_8_is_refused() -> None:
+    with pytest.raises(StreamError, match="no UTF-8"):
+        decode(b'data: {"caf\xe9": 1}\n\n')
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_between"),
+    [(b"", True), (b": hb\n\n", True), (b"data: a\n\n", True), (b"retry: 5\n\n", True),
+     (b"data: a\n", False), (b"event: flag\n", False), (b": h", False), (b"\xef\xbb", False),
+     (b"data: a\n\nd", False)],
+)  # fmt: skip
+def test_it_is_told_whether_something_is_half_read(raw: bytes, is_between: bool) -> None:
+    decoder = Decoder(1_000)
+    decoder.feed(raw)
+    assert decoder.is_between is is_between
 
 
 def test_an_event_ended_by_cr_does_not_wait_for_the_next_byte() -> None:

@@ -65,7 +65,6 @@ def test_a_unit_of_work_counts_once_for_each_flag_served() -> None:
         ],
         "unscoped": {},
         "error_kinds": [],
-        "local_kills": [],
         "dropped": {},
     }  # fmt: skip
 
@@ -261,9 +260,7 @@ def test_taking_leaves_nothing_behind() -> None:
     assert tally.has_news
     assert drain(tally)["dropped"] == {"summaries": 1}
     assert not tally.has_news
-    assert drain(tally) == {
-        "cells": [], "unscoped": {}, "error_kinds": [], "local_kills": [], "dropped": {}
-    }  # fmt: skip
+    assert drain(tally) == {"cells": [], "unscoped": {}, "error_kinds": [], "dropped": {}}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Thin edges between the client and frameworks, one module each; none is imported unless used."""
