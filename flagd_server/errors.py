@@ -5,12 +5,20 @@ ServerError
 ├─ StorageError               the storage was misused
 │  ├─ StorageUnavailableError   it can't be read or written now; the cause is chained
 │  ├─ StorageInUseError         another server runs on it
+│  ├─ NotLeadingError           only the leader may do this, and that is another server now
 │  └─ SchemaError               the file is of another kind, or of a newer version of the server
+├─ OutgoingError              another server was asked, and gave no answer
+│  ├─ OutgoingRefusedError      it may not be asked
+│  ├─ OutgoingTimeoutError      not in time
+│  └─ OutgoingFailedError       for any other reason
 └─ ServiceError               what was asked for can't be done; nothing was changed
    ├─ NotFoundError
    ├─ ConflictError             the present state does not allow it
    ├─ VersionConflictError      the caller has not seen the newest version
-   ├─ TooManyReportsError       one reporter asks for more than its share
+   ├─ NotAllowedError           the caller's role does not allow it
+   ├─ LoginError                the name and password open nothing
+   ├─ TooManyRequestsError      one client asks for more than any in order would
+   │  └─ TooManyReportsError      of telemetry
    └─ InvalidError              the content is wrong; every fault is named
 """
 
@@ -47,8 +55,28 @@ class StorageInUseError(StorageError):
     """Another server runs on the storage, and would not hear what this one announces."""
 
 
+class NotLeadingError(StorageError):
+    """Of the servers on the storage, another one leads now. Nothing was changed."""
+
+
 class SchemaError(StorageError):
     """The database belongs to something else or to a newer version of the server."""
+
+
+class OutgoingError(ServerError):
+    """Another server was to be asked, and gave no answer; the message says which and why."""
+
+
+class OutgoingRefusedError(OutgoingError):
+    """This server does not ask there."""
+
+
+class OutgoingTimeoutError(OutgoingError):
+    """The whole answer was not there in time."""
+
+
+class OutgoingFailedError(OutgoingError):
+    """The name is unknown, nobody listens, or what came is no HTTP."""
 
 
 class ServiceError(ServerError):
@@ -85,8 +113,26 @@ class VersionConflictError(ServiceError):
         super().__init__(f"the current version is {current_version}")
 
 
-class TooManyReportsError(ServiceError):
-    """One reporter sends more than any that is in order would.
+class NotAllowedError(ServiceError):
+    """The caller may do such things, but not this one.
+
+    Attributes:
+        role: which would do.
+        environment: where it is needed; None for everywhere.
+    """
+
+    def __init__(self, what: str, role: str, environment: str | None) -> None:
+        self.role = role
+        self.environment = environment
+        super().__init__(what)
+
+
+class LoginError(ServiceError):
+    """The name and password open nothing. Which of them is wrong is not said."""
+
+
+class TooManyRequestsError(ServiceError):
+    """One client sends more than any that is in order would.
 
     Attributes:
         retry_after_s: when it may try again, with jitter, so that a fleet does not come at once.
@@ -95,6 +141,10 @@ class TooManyReportsError(ServiceError):
     def __init__(self, what: str, retry_after_s: int) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(what)
+
+
+class TooManyReportsError(TooManyRequestsError):
+    """The client is one that reports telemetry."""
 
 
 class InvalidError(ServiceError):

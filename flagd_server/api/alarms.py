@@ -3,7 +3,6 @@
 from flask import Blueprint
 
 from flagd_server.api import documents
-from flagd_server.api.auth import READ, requires
 from flagd_server.api.documents import Json
 from flagd_server.api.wiring import services
 
@@ -11,6 +10,5 @@ blueprint = Blueprint("alarms", __name__, url_prefix="/api/v1/environments/<envi
 
 
 @blueprint.get("")
-@requires(*READ)
 def list_alarms(environment: str) -> Json:
     return documents.items(map(documents.alarm, services().alarms.list(environment)))

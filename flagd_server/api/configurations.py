@@ -2,10 +2,10 @@
 
 from flask import Blueprint, Response, jsonify
 
-from flagd_server.api import documents
-from flagd_server.api.auth import READ, WRITE, caller, requires
+from flagd_server.api import access, documents
+from flagd_server.api.auth import caller
 from flagd_server.api.documents import Json
-from flagd_server.api.requests import expected_version, read_body, read_query
+from flagd_server.api.requests import expected_version, read_body, read_query, takes_query
 from flagd_server.api.schemas.admin import ConfigurationUpdate, RollbackBody
 from flagd_server.api.schemas.queries import PageQuery
 from flagd_server.api.wiring import services
@@ -17,13 +17,11 @@ blueprint = Blueprint(
 
 
 @blueprint.get("")
-@requires(*READ)
 def get_configuration(flag: str, environment: str) -> Response:
     return with_version(services().configurations.get(environment, flag))
 
 
 @blueprint.patch("")
-@requires(*WRITE)
 def update_configuration(flag: str, environment: str) -> Response:
     seen = expected_version()
     changes = read_body(ConfigurationUpdate).given()
@@ -36,12 +34,12 @@ def update_configuration(flag: str, environment: str) -> Response:
             expected_version=seen,
             actor=caller().name,
             comment=comment,
+            require_release=access.require_release,
         )
     )
 
 
 @blueprint.post("/rollback")
-@requires(*WRITE)
 def roll_back(flag: str, environment: str) -> Response:
     seen = expected_version()
     body = read_body(RollbackBody)
@@ -58,7 +56,7 @@ def roll_back(flag: str, environment: str) -> Response:
 
 
 @blueprint.get("/history")
-@requires(*READ, takes_query=True)
+@takes_query
 def list_history(flag: str, environment: str) -> Json:
     query = read_query(PageQuery)
     found = services().configurations.history(
@@ -68,7 +66,6 @@ def list_history(flag: str, environment: str) -> Json:
 
 
 @blueprint.get("/history/<positive:version>")
-@requires(*READ)
 def get_history_version(flag: str, environment: str, version: int) -> Json:
     return documents.configuration(
         services().configurations.history_version(environment, flag, version)

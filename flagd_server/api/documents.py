@@ -4,9 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from flagd_server.domain.targets import parse_target
 from flagd_server.domain.times import format_time
 from flagd_server.services.alarms import Alarm
 from flagd_server.services.evidence import EvidenceReport
+from flagd_server.services.local_kills import ToldKill
+from flagd_server.services.people import roles_document
+from flagd_server.storage.identity_records import Person
 from flagd_server.storage.records import (
     AuditEntry,
     ConfigurationVersion,
@@ -16,6 +20,8 @@ from flagd_server.storage.records import (
     Slo,
     Token,
 )
+from flagd_server.storage.release_records import Delivery, Deployment, Gate, Webhook
+from flagd_server.storage.telemetry_records import Instance
 
 Json = dict[str, Any]
 
@@ -71,6 +77,7 @@ def configuration(record: ConfigurationVersion) -> Json:
         "actor": record.actor,
         "action": record.action,
         "comment": record.comment,
+        "healthy_at": _optional_time(record.healthy_at),
     }
 
 
@@ -90,8 +97,49 @@ def slo(record: Slo) -> Json:
         "environment": record.environment,
         "service": record.service,
         "availability": record.availability,
+        "latency": None if record.latency is None else record.latency.to_document(),
+        "window_days": record.window_days,
+        "source": None if record.source is None else record.source.to_document(),
         "version": record.version,
         "updated_at": format_time(record.updated_at),
+    }
+
+
+def gate(record: Gate) -> Json:
+    return {
+        "environment": record.environment,
+        "gate": record.key,
+        **record.definition.to_document(),
+        "approved": None if record.approval is None else record.approval.to_document(),
+        "version": record.version,
+        "updated_at": format_time(record.updated_at),
+    }
+
+
+def deployment(record: Deployment) -> Json:
+    return {
+        "id": record.id,
+        "service": record.service,
+        "version": record.version,
+        "image": record.image,
+        "environment": record.environment,
+        "commit": record.commit,
+        "url": record.url,
+        "registered_at": _optional_time(record.registered_at),
+        "registered_by": record.registered_by,
+        "first_seen_at": _optional_time(record.first_seen_at),
+        "source": record.source,
+    }
+
+
+def process(record: Instance) -> Json:
+    """Return a process as it last reported."""
+    return {
+        "instance": record.instance,
+        "service": record.service,
+        "service_version": record.service_version,
+        "applied_sequence": record.applied_sequence,
+        "seen_at": format_time(record.seen_at),
     }
 
 
@@ -124,6 +172,22 @@ def alarm(record: Alarm) -> Json:
     }
 
 
+def local_kill(record: ToldKill) -> Json:
+    row = record.row
+    return {
+        **record.kill.to_document(),
+        "reason": record.kill.reason,
+        "instance": row.instance,
+        "service": row.service,
+        "service_version": row.service_version,
+        "told_at": format_time(row.told_at),
+        "standing": record.is_standing,
+        "ended_at": _optional_time(row.ended_at),
+        "lifted_at": _optional_time(row.lifted_at),
+        "lifted_by": row.lifted_by,
+    }
+
+
 def token(record: Token) -> Json:
     """Nothing of the secret is in it."""
     return {
@@ -136,7 +200,27 @@ def token(record: Token) -> Json:
         "created_at": format_time(record.created_at),
         "created_by": record.created_by,
         "revoked_at": _optional_time(record.revoked_at),
+        "expires_at": _optional_time(record.expires_at),
+        "last_used_at": _optional_time(record.last_used_at),
     }
+
+
+def person(record: Person) -> Json:
+    """Nothing of the password is in it."""
+    return {
+        "name": record.name,
+        "roles": roles(record),
+        "must_choose_password": record.password_expires_at is not None,
+        "created_at": format_time(record.created_at),
+        "created_by": record.created_by,
+        "disabled_at": _optional_time(record.disabled_at),
+        "last_login_at": _optional_time(record.last_login_at),
+    }
+
+
+def roles(record: Person) -> list[Json]:
+    """Return the roles with their environments; null stands for all."""
+    return [dict(role) for role in roles_document(record.roles)]
 
 
 def evidence_report(record: EvidenceReport) -> Json:
@@ -154,4 +238,34 @@ def evidence_summary(record: EvidenceReport) -> Json:
         "mode": record.document["mode"],
         "action": record.document["action"],
         "decision": record.document["decision"],
+    }
+
+
+def webhook(record: Webhook, *, is_whole: bool) -> Json:
+    """The secret is left out: it is in the answer that made it, and nowhere else.
+
+    Args:
+        is_whole: whether the path of its URL is shown, which in Slack's is the secret.
+    """
+    return {
+        "environment": record.environment,
+        "key": record.key,
+        "url": record.url if is_whole else parse_target(record.url).origin,
+        "format": record.format,
+        "events": list(record.events),
+        "enabled": record.enabled,
+        "version": record.version,
+        "updated_at": format_time(record.updated_at),
+    }
+
+
+def delivery(record: Delivery) -> Json:
+    return {
+        "id": record.message_id,
+        "kind": record.kind,
+        "state": record.state,
+        "attempts": record.attempts,
+        "outcome": record.outcome,
+        "created_at": format_time(record.created_at),
+        "next_at": format_time(record.next_at) if record.state == "pending" else None,
     }

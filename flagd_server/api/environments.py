@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from flagd_server.api import documents
-from flagd_server.api.auth import READ, WRITE, caller, requires
+from flagd_server.api import access, documents
+from flagd_server.api.auth import caller
 from flagd_server.api.documents import Json
 from flagd_server.api.requests import read_body
 from flagd_server.api.schemas.admin import EnvironmentCreate, EnvironmentRename
@@ -13,13 +13,15 @@ blueprint = Blueprint("environments", __name__, url_prefix="/api/v1/environments
 
 
 @blueprint.get("")
-@requires(*READ)
 def list_environments() -> Json:
-    return documents.items(map(documents.environment, services().environments.list()))
+    return documents.items(
+        documents.environment(each)
+        for each in services().environments.list()
+        if access.may(access.READ, each.key)
+    )
 
 
 @blueprint.post("")
-@requires(*WRITE)
 def create_environment() -> tuple[Json, int]:
     body = read_body(EnvironmentCreate)
     created = services().environments.create(body.key, body.name or body.key, actor=caller().name)
@@ -27,13 +29,11 @@ def create_environment() -> tuple[Json, int]:
 
 
 @blueprint.get("/<environment>")
-@requires(*READ)
 def get_environment(environment: str) -> Json:
     return documents.environment(services().environments.get(environment))
 
 
 @blueprint.patch("/<environment>")
-@requires(*WRITE)
 def rename_environment(environment: str) -> Json:
     body = read_body(EnvironmentRename)
     renamed = services().environments.rename(environment, body.name, actor=caller().name)
@@ -41,7 +41,6 @@ def rename_environment(environment: str) -> Json:
 
 
 @blueprint.delete("/<environment>")
-@requires(*WRITE)
 def delete_environment(environment: str) -> tuple[str, int]:
     services().environments.delete(environment, actor=caller().name)
     return "", 204

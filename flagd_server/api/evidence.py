@@ -6,12 +6,16 @@ Each is JSON, or a page of plain text for people: by `?format=text`, or by `Acce
 from flask import Blueprint, Response, request
 
 from flagd_server.api import documents
-from flagd_server.api.auth import READ, requires
 from flagd_server.api.documents import Json
-from flagd_server.api.requests import read_query
+from flagd_server.api.requests import read_query, takes_query
 from flagd_server.api.schemas.queries import EvidenceQuery
 from flagd_server.api.wiring import services
-from flagd_server.domain.guard.prose.page import earlier_reports, page, page_without_guard
+from flagd_server.domain.guard.prose.page import (
+    earlier_reports,
+    held_off_in,
+    page,
+    page_without_guard,
+)
 
 blueprint = Blueprint(
     "evidence", __name__, url_prefix="/api/v1/flags/<flag>/environments/<environment>/evidence"
@@ -20,22 +24,24 @@ JSON, TEXT = "application/json", "text/plain"
 
 
 @blueprint.get("")
-@requires(*READ, takes_query=True)
+@takes_query
 def list_evidence(flag: str, environment: str) -> Json | Response:
     is_text = _wants_text()
     reports = [documents.evidence_summary(r) for r in services().evidence.list(environment, flag)]
     watch, running = services().evidence.running(environment, flag)
+    held_off = services().local_kills.standing(environment, flag)
     if not is_text:
-        return {"watch": watch, "running": running, "reports": reports}
+        watched = {**watch, "held_off_in": held_off}
+        return {"watch": watched, "running": running, "reports": reports}
     if running is None:
         now = page_without_guard(environment, flag)
     else:
         now = page({**running, "environment": environment, "flag": flag})
-    return _text(now + earlier_reports(reports))
+    return _text(now + held_off_in(held_off) + earlier_reports(reports))
 
 
 @blueprint.get("/<evidence>")
-@requires(*READ, takes_query=True)
+@takes_query
 def get_evidence(flag: str, environment: str, evidence: str) -> Json | Response:
     is_text = _wants_text()
     report = documents.evidence_report(services().evidence.get(environment, flag, evidence))

@@ -2,10 +2,10 @@
 
 from flask import Blueprint, Response, jsonify
 
-from flagd_server.api import documents
-from flagd_server.api.auth import READ, WRITE, caller, requires
+from flagd_server.api import access, documents
+from flagd_server.api.auth import caller
 from flagd_server.api.documents import Json
-from flagd_server.api.requests import optional_version, read_body, read_query
+from flagd_server.api.requests import optional_version, read_body, read_query, takes_query
 from flagd_server.api.schemas.admin import FlagCreate, FlagUpdate
 from flagd_server.api.schemas.queries import FlagsQuery
 from flagd_server.api.wiring import services
@@ -15,7 +15,7 @@ blueprint = Blueprint("flags", __name__, url_prefix="/api/v1/flags")
 
 
 @blueprint.get("")
-@requires(*READ, takes_query=True)
+@takes_query
 def list_flags() -> Json:
     query = read_query(FlagsQuery)
     found = services().flags.list(tag=query.tag, archived=query.archived)
@@ -23,7 +23,6 @@ def list_flags() -> Json:
 
 
 @blueprint.post("")
-@requires(*WRITE)
 def create_flag() -> tuple[Response, int]:
     body = read_body(FlagCreate)
     created = services().flags.create(NewFlag(**body.given()), actor=caller().name)
@@ -31,19 +30,22 @@ def create_flag() -> tuple[Response, int]:
 
 
 @blueprint.get("/<flag>")
-@requires(*READ)
 def get_flag(flag: str) -> Response:
     return _with_configurations(services().flags.get(flag))
 
 
 @blueprint.patch("/<flag>")
-@requires(*WRITE)
 def update_flag(flag: str) -> Response:
     seen = optional_version()
     changes = read_body(FlagUpdate).given()
     comment = changes.pop("comment", "")
     services().flags.update(
-        flag, changes, actor=caller().name, comment=comment, expected_version=seen
+        flag,
+        changes,
+        actor=caller().name,
+        comment=comment,
+        expected_version=seen,
+        require_release=access.require_release,
     )
     return _with_configurations(services().flags.get(flag))
 
@@ -52,6 +54,7 @@ def _with_configurations(found: FlagWithConfigurations) -> Response:
     configurations = {
         environment: documents.configuration(version)
         for environment, version in found.configurations.items()
+        if access.may(access.READ, environment)
     }
     response = jsonify(documents.flag(found.flag) | {"configurations": configurations})
     response.set_etag(str(found.flag.version))

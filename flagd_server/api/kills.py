@@ -2,12 +2,14 @@
 
 from flask import Blueprint, Response, url_for
 
-from flagd_server.api.auth import KILL, WRITE, caller, requires
+from flagd_server.api import documents, receipts
+from flagd_server.api.auth import caller
 from flagd_server.api.configurations import with_version
 from flagd_server.api.documents import Json
-from flagd_server.api.requests import read_body, read_query
-from flagd_server.api.schemas.admin import KillBody, RestoreBody
+from flagd_server.api.requests import read_body, read_query, takes_query
+from flagd_server.api.schemas.admin import KillBody
 from flagd_server.api.schemas.queries import KillQuery
+from flagd_server.api.schemas.rollouts import RestoreBody
 from flagd_server.api.wiring import services
 from flagd_server.domain.configuration import KillSource
 
@@ -17,7 +19,7 @@ blueprint = Blueprint(
 
 
 @blueprint.post("/kill")
-@requires(*KILL, takes_query=True)
+@takes_query
 def kill(flag: str, environment: str) -> Json:
     query = read_query(KillQuery)
     body = read_body(KillBody)
@@ -37,8 +39,23 @@ def kill(flag: str, environment: str) -> Json:
         "report": _report_path(flag, environment, killed.kill.evidence),
     }
     if query.wait_s is not None:
-        answer["receipt"] = _receipt(environment, killed.sequence, query.wait_s)
+        answer["receipt"] = receipts.wait_for(
+            environment, killed.sequence, killed.kill.id, query.wait_s
+        )
     return answer
+
+
+@blueprint.get("/kill")
+def get_kill(flag: str, environment: str) -> Json:
+    standing = services().standing_kills.get(environment, flag)
+    return {
+        "kill": standing.kill.to_document(),
+        "version": standing.version,
+        "sequence": standing.sequence,
+        "report": _report_path(flag, environment, standing.kill.evidence),
+        "receipt": receipts.document(standing.receipt, standing.way),
+        "unconfirmed": [documents.process(each) for each in standing.unconfirmed],
+    }
 
 
 def _report_path(flag: str, environment: str, evidence: str | None) -> str | None:
@@ -48,30 +65,12 @@ def _report_path(flag: str, environment: str, evidence: str | None) -> str | Non
     return url_for("evidence.get_evidence", flag=flag, environment=environment, evidence=evidence)
 
 
-def _receipt(environment: str, sequence: int, wait_s: float) -> Json:
-    turns = services().receipt_turns
-    # Who waits holds a thread, and the confirmations come by requests that need one as well; so
-    # where too many wait already, the receipt says what is known now.
-    has_turn = turns.acquire(blocking=False)
-    try:
-        receipt = services().receipts.wait(environment, sequence, wait_s if has_turn else 0.0)
-    finally:
-        if has_turn:
-            turns.release()
-    return {
-        "processes": receipt.processes,
-        "confirmed": receipt.confirmed,
-        "unconfirmed": list(receipt.unconfirmed),
-        "last_confirmed_after_ms": receipt.last_confirmed_after_ms,
-    }
-
-
 @blueprint.post("/restore")
-@requires(*WRITE)
 def restore(flag: str, environment: str) -> Response:
     body = read_body(RestoreBody)
-    return with_version(
-        services().kills.restore(
-            environment, flag, kill_id=body.kill, reason=body.reason, actor=caller().name
-        )
-    )
+    restore, actor = body.to_domain(), caller().name
+    if body.rollout is None:
+        return with_version(services().kills.restore(environment, flag, restore, actor=actor))
+    plan = body.rollout.to_domain()
+    services().rollouts.start(environment, flag, plan, actor=actor, restore=restore)
+    return with_version(services().configurations.get(environment, flag))

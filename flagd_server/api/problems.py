@@ -6,16 +6,15 @@ this module says which status that is. A problem's `type` is stable and is what 
 
 import json
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, request
+from flask import Response, has_request_context, request
 from werkzeug.exceptions import HTTPException
 
-from flagd_server import errors
+from flagd_server import errors, request_id
 from flagd_server.api.json_body import MAX_BODY_BYTES, UnreadableBodyError
 from flagd_server.domain.faults import Fault
 
@@ -28,17 +27,21 @@ MEDIA_TYPE = "application/problem+json"
 KINDS: Mapping[str, tuple[int, str]] = {
     "bad-request": (400, "The request can't be understood"),
     "unreadable-body": (400, "The body can't be read"),
-    "unauthorized": (401, "A valid token is needed"),
-    "forbidden": (403, "The token doesn't allow this"),
+    "unauthorized": (401, "A valid token or session is needed"),
+    "login-failed": (401, "Nobody is known by this name and password"),
+    "forbidden": (403, "The caller isn't allowed to do this"),
+    "cross-site": (403, "This may be another site's doing"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The method isn't allowed here"),
     "conflict": (409, "The present state doesn't allow this"),
     "version-conflict": (412, "Someone else was first"),
     "body-too-large": (413, "The body is too large"),
+    "uri-too-long": (414, "The request line is too long"),
     "unsupported-media-type": (415, "The body should be JSON"),
     "invalid": (422, "Some fields are wrong"),
     "version-required": (428, "The version you have seen is needed"),
     "too-many-requests": (429, "Nobody in order sends so much"),
+    "headers-too-large": (431, "The headers are too large"),
     "internal": (500, "The server made a mistake"),
     "unavailable": (503, "The server can't do this now"),
 }
@@ -58,7 +61,12 @@ class Problem:
     members: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def to_response(self) -> Response:
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind][0]
+
+    @property
+    def body(self) -> str:
         status, title = KINDS[self.kind]
         document = {
             "type": TYPE_PREFIX + self.kind,
@@ -67,7 +75,12 @@ class Problem:
             "detail": self.detail,
             **self.members,
         }
-        return Response(json.dumps(document), status, self.headers, content_type=MEDIA_TYPE)
+        if (current := request_id.CURRENT.get()) is not None:
+            document["request_id"] = current
+        return json.dumps(document)
+
+    def to_response(self) -> Response:
+        return Response(self.body, self.status, self.headers, content_type=MEDIA_TYPE)
 
 
 class ProblemError(Exception):
@@ -91,8 +104,8 @@ def bad_header(name: str, message: str) -> Problem:
     return Problem("bad-request", f"{name} {message}", {"errors": faults})
 
 
-def body_too_large() -> Problem:
-    return Problem("body-too-large", f"a body may have at most {MAX_BODY_BYTES} bytes")
+def body_too_large(max_bytes: int = MAX_BODY_BYTES) -> Problem:
+    return Problem("body-too-large", f"a body may have at most {max_bytes} bytes")
 
 
 def _unavailable(_: errors.StorageUnavailableError) -> Problem:
@@ -111,10 +124,27 @@ def _version_conflict(error: errors.VersionConflictError) -> Problem:
     )
 
 
-def _too_many(error: errors.TooManyReportsError) -> Problem:
+def _too_many(error: errors.TooManyRequestsError) -> Problem:
     return Problem(
         "too-many-requests", str(error), headers={"Retry-After": str(error.retry_after_s)}
     )
+
+
+def _not_allowed(error: errors.NotAllowedError) -> Problem:
+    return Problem(
+        "forbidden",
+        str(error),
+        {
+            "required_scopes": [],
+            "required_role": error.role,
+            "environment": error.environment,
+        },
+    )
+
+
+def _login_failed(error: errors.LoginError) -> Problem:
+    headers = {"WWW-Authenticate": 'Session realm="flagd-server"'}
+    return Problem("login-failed", str(error), headers=headers)
 
 
 # The first class in the error's ancestry that is here decides.
@@ -124,7 +154,9 @@ _BY_ERROR: Mapping[type[Exception], Callable[[Any], Problem]] = {
     errors.NotFoundError: lambda error: Problem("not-found", str(error)),
     errors.ConflictError: lambda error: Problem("conflict", str(error)),
     errors.VersionConflictError: _version_conflict,
-    errors.TooManyReportsError: _too_many,
+    errors.TooManyRequestsError: _too_many,
+    errors.NotAllowedError: _not_allowed,
+    errors.LoginError: _login_failed,
     errors.InvalidError: lambda error: invalid(error.faults),
     errors.StorageUnavailableError: _unavailable,
 }
@@ -146,21 +178,23 @@ def _of_http(error: HTTPException) -> Problem | None:
 
 
 def _internal(error: Exception) -> Problem:
-    request_id = secrets.token_hex(8)
-    rule = request.url_rule.rule if request.url_rule else "unmatched"
-    _log.error("request %s failed: %s %s", request_id, request.method, rule, exc_info=error)
-    return Problem(
-        "internal",
-        f"it was logged as request {request_id}",
-        {"request_id": request_id},
-        {"X-Request-Id": request_id},
-    )
+    what = "before Flask"
+    if has_request_context():
+        what = f"{request.method} {request.url_rule.rule if request.url_rule else 'unmatched'}"
+    current = request_id.CURRENT.get()
+    _log.error("request %s failed: %s", current, what, exc_info=error)
+    return Problem("internal", f"it was logged as request {current}")
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what to say of any exception that leaves a view. What is unknown is logged, once."""
+    for ancestor in type(error).__mro__:
+        if ancestor in _BY_ERROR:
+            return _BY_ERROR[ancestor](error)
+    problem = _of_http(error) if isinstance(error, HTTPException) else None
+    return problem or _internal(error)
 
 
 def respond(error: Exception) -> Response:
-    """Return the answer to any exception that leaves a view. What is unknown is logged, once."""
-    for ancestor in type(error).__mro__:
-        if ancestor in _BY_ERROR:
-            return _BY_ERROR[ancestor](error).to_response()
-    problem = _of_http(error) if isinstance(error, HTTPException) else None
-    return (problem or _internal(error)).to_response()
+    """Return the answer to any exception that leaves a view."""
+    return problem_of(error).to_response()

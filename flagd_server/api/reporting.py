@@ -7,24 +7,30 @@ has the words for it: the tests hold the two to each other.
 
 import io
 import json
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flagd_server.api import problems
-from flagd_server.api.auth import SDK, token_before_flask
+from flagd_server.api import access, problems
 from flagd_server.api.json_body import MAX_BODY_BYTES, parse_json
+from flagd_server.api.observed import ROUTE
 from flagd_server.api.schemas.telemetry import read_summary
 from flagd_server.api.wiring import Services
 from flagd_server.domain.telemetry import Summary
-from flagd_server.errors import TooManyReportsError
+from flagd_server.services.ingestion import ACKNOWLEDGE_WITHIN_S
+from flagd_server.services.reports import Accepted
 from flagd_server.storage.records import Token
+from flagd_server.wsgi import ANSWERS_LATER, Later
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 TELEMETRY_PATH = "/sdk/v1/telemetry"
 JSON = "application/json"
+_ENDPOINT = "sdk.report_telemetry"
+
+# A longer report keeps its thread while it waits, so that only so many are held: without one there
+# may be thousands, and what is read takes ten times the bytes.
+_PARKED_BYTES = 8 * 1024
 
 # Made once: `json.dumps` with options makes an encoder each time, for longer than it encodes.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -47,77 +53,88 @@ class ShortWayIn:
             and "HTTP_CONTENT_ENCODING" not in environ
             and not environ.get("QUERY_STRING")
         ):
-            started_s = time.perf_counter()
-            try:
-                reply = self._reply(environ)
-            except TooManyReportsError as error:
-                return self._turn_away(error, environ, start_response, started_s)
-            if reply is not None:
-                headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
-                start_response("200 OK", headers)
-                self._services.metrics.count(
-                    TELEMETRY_PATH, "POST", 200, time.perf_counter() - started_s
-                )
-                return (reply,)
+            found = self._read(environ)
+            if found is not None:
+                environ[ROUTE] = TELEMETRY_PATH
+                return self._report(*found, environ, start_response)
         return self._wsgi_app(environ, start_response)
 
-    def _turn_away(
-        self,
-        error: TooManyReportsError,
-        environ: "WSGIEnvironment",
-        start_response: "StartResponse",
-        started_s: float,
-    ) -> Iterable[bytes]:
-        """Answer at once: a flood must cost little, and the view would ask for a second turn."""
-        answer = problems.respond(error)
-        self._services.metrics.count(
-            TELEMETRY_PATH, "POST", answer.status_code, time.perf_counter() - started_s
-        )
-        return answer(environ, start_response)
-
-    def _reply(self, environ: "WSGIEnvironment") -> bytes | None:
-        """Return the reply to a report that is in order; None leaves it to Flask.
-
-        Raises:
-            TooManyReportsError: its sender has sent too many.
-        """
+    def _read(self, environ: "WSGIEnvironment") -> tuple[Token, Summary] | None:
+        """Return a report that is in order, and who sends it; None leaves it to Flask."""
         try:
-            token = token_before_flask(environ, self._services.tokens, SDK)
+            token = access.opens(environ, self._services.tokens, _ENDPOINT)
             length = int(environ["CONTENT_LENGTH"])
             if token is None or not 0 <= length <= MAX_BODY_BYTES:
                 return None
             body = environ["wsgi.input"].read(length)
             environ["wsgi.input"] = io.BytesIO(body)
-            return take_in(self._services, token, read_summary(parse_json(body)))
-        except TooManyReportsError:
-            raise
+            return token, read_summary(parse_json(body))
         except Exception:
-            # The view meets the fault again, answers and logs it. That submits the summary twice
-            # at the most, and one that comes twice is counted once.
-            return None
+            return None  # the view meets the fault again, answers and logs it
+
+    def _report(
+        self,
+        token: Token,
+        summary: Summary,
+        environ: "WSGIEnvironment",
+        start_response: "StartResponse",
+    ) -> Iterable[bytes]:
+        """Store a report and answer, without a thread that waits where the server can do so."""
+        services = self._services
+        ingestion = services.ingestion
+
+        def answer(wait_s: float = 0.0) -> Iterable[bytes]:
+            try:
+                reply = reply_to(services, token, summary, ingestion.settled(receipt, wait_s))
+            except Exception as error:
+                return problems.respond(error)(environ, start_response)
+            headers = [("Content-Type", JSON), ("Content-Length", str(len(reply)))]
+            start_response("200 OK", headers)
+            return (reply,)
+
+        later = None
+        if ANSWERS_LATER in environ and int(environ["CONTENT_LENGTH"]) <= _PARKED_BYTES:
+            later = Later(answer, ACKNOWLEDGE_WITHIN_S)
+        try:
+            receipt = ingestion.begin(
+                _environment_of(token), token, summary, None if later is None else later.ready
+            )
+        except Exception as error:
+            # At once: a flood must cost little, and the view would ask for a second turn.
+            return problems.respond(error)(environ, start_response)
+        return answer(ACKNOWLEDGE_WITHIN_S) if later is None else later
 
 
 def take_in(services: Services, token: Token, summary: Summary) -> bytes:
-    """Store a report and return the reply, as JSON.
+    """Store a report, wait for that, and return the reply, as JSON.
 
     Raises:
         ServerError: it could not be stored, or its sender has sent too many.
     """
-    environment = token.environment
-    assert environment is not None, "an SDK token is made for one environment"
-    receipt = services.ingestion.submit(environment, token, summary)
+    accepted = services.ingestion.submit(_environment_of(token), token, summary)
+    return reply_to(services, token, summary, accepted)
+
+
+def reply_to(services: Services, token: Token, summary: Summary, accepted: Accepted) -> bytes:
+    """Count a report that was stored and return the reply, as JSON."""
     services.metrics.count_summary(
-        environment,
-        duplicate=receipt.duplicate,
-        accepted=receipt.accepted,
-        refused=0 if receipt.duplicate else len(summary.cells) - receipt.accepted,
+        _environment_of(token),
+        duplicate=accepted.duplicate,
+        accepted=accepted.accepted,
+        refused=0 if accepted.duplicate else len(summary.cells) - accepted.accepted,
     )
     reply = {
-        "accepted": receipt.accepted,
-        "duplicate": receipt.duplicate,
-        "refused": [{"field": fault.field, "message": fault.message} for fault in receipt.refused],
-        "processes": receipt.processes,
-        "slow_over_s": dict(receipt.slow_over_s),
-        "exposed_below": f"{receipt.exposed_below:016x}",
+        "accepted": accepted.accepted,
+        "duplicate": accepted.duplicate,
+        "refused": [{"field": fault.field, "message": fault.message} for fault in accepted.refused],
+        "processes": accepted.processes,
+        "slow_over_s": dict(accepted.slow_over_s),
+        "exposed_below": f"{accepted.exposed_below:016x}",
+        "lifted": list(accepted.lifted),
     }
     return _encode(reply).encode()
+
+
+def _environment_of(token: Token) -> str:
+    assert token.environment is not None, "an SDK token is made for one environment"
+    return token.environment

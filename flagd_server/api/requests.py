@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import request
+from flask import current_app, request
 from pydantic import TypeAdapter, ValidationError
 
 from flagd_server.api.json_body import MAX_BODY_BYTES, parse_json
@@ -17,12 +17,13 @@ from flagd_server.api.problems import (
 )
 from flagd_server.api.schemas.base import Document, Key, Name
 from flagd_server.api.schemas.faults import faults_of
-from flagd_server.api.schemas.queries import Query
+from flagd_server.api.schemas.queries import NoQuery, Query
 from flagd_server.domain.faults import Fault
 
 _T = TypeVar("_T")
 _D = TypeVar("_D", bound=Document)
 _Q = TypeVar("_Q", bound=Query)
+_V = TypeVar("_V", bound=Callable[..., Any])
 
 _VERSION_TAG = re.compile(r'"?([1-9][0-9]{0,15})"?', re.ASCII)
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
@@ -34,16 +35,26 @@ def read_body(model: type[_D]) -> _D:
     return read_body_by(model.model_validate)
 
 
-def read_body_by(validate: Callable[[Any], _T]) -> _T:
+def read_body_by(validate: Callable[[Any], _T], max_bytes: int = MAX_BODY_BYTES) -> _T:
     """Return what `validate` makes of the JSON body, or raises ValidationError about."""
+    return hold(validate, parse_json(read_raw_body(max_bytes)))
+
+
+def read_raw_body(max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Return the bytes of a body that says it is JSON."""
     _check_media_type()
     # Where the client announced no length, Werkzeug stops at `MAX_CONTENT_LENGTH` without a word,
     # so the application sets that one byte past the limit.
     body = request.get_data(cache=False)
-    if len(body) > MAX_BODY_BYTES:
-        raise ProblemError(body_too_large())
+    if len(body) > max_bytes:
+        raise ProblemError(body_too_large(max_bytes))
+    return body
+
+
+def hold(validate: Callable[[Any], _T], document: Any) -> _T:
+    """Return what `validate` makes of a JSON document, or raises ValidationError about."""
     try:
-        return validate(parse_json(body))
+        return validate(document)
     except ValidationError as error:
         raise ProblemError(invalid(faults_of(error))) from None
 
@@ -77,6 +88,26 @@ def read_query(model: type[_Q]) -> _Q:
     if faults:
         raise ProblemError(invalid(faults))
     return query
+
+
+_TAKING_QUERY: set[Callable[..., Any]] = set()
+
+
+def takes_query(view: _V) -> _V:
+    """Say that a view reads the query string."""
+    _TAKING_QUERY.add(view)
+    return view
+
+
+def refuse_unread_query() -> None:
+    """Refuse a query string that no view reads: a mistyped parameter shouldn't pass unseen.
+
+    Runs before every view that is found, when it is known that the caller may ask.
+    """
+    if not request.query_string or request.endpoint is None:
+        return
+    if current_app.view_functions[request.endpoint] not in _TAKING_QUERY:
+        read_query(NoQuery)
 
 
 def read_key(name: str, text: str) -> str:

@@ -3,7 +3,7 @@
 from flask import Blueprint
 
 from flagd_server.api import documents
-from flagd_server.api.auth import READ, WRITE, caller, requires
+from flagd_server.api.auth import caller
 from flagd_server.api.documents import Json
 from flagd_server.api.requests import read_body, read_key
 from flagd_server.api.schemas.admin import SegmentBody
@@ -15,19 +15,16 @@ blueprint = Blueprint(
 
 
 @blueprint.get("")
-@requires(*READ)
 def list_segments(environment: str) -> Json:
     return documents.items(map(documents.segment, services().segments.list(environment)))
 
 
 @blueprint.get("/<segment>")
-@requires(*READ)
 def get_segment(environment: str, segment: str) -> Json:
     return documents.segment(services().segments.get(environment, segment))
 
 
 @blueprint.put("/<segment>")
-@requires(*WRITE)
 def put_segment(environment: str, segment: str) -> tuple[Json, int]:
     key = read_key("segment", segment)
     body = read_body(SegmentBody).given()
@@ -42,7 +39,6 @@ def put_segment(environment: str, segment: str) -> tuple[Json, int]:
 
 
 @blueprint.delete("/<segment>")
-@requires(*WRITE)
 def delete_segment(environment: str, segment: str) -> tuple[str, int]:
     services().segments.delete(environment, segment, actor=caller().name)
     return "", 204

@@ -1,31 +1,49 @@
-"""/sdk/v1/stream: a request like any other, until its connection goes over to the hub."""
+"""Streams: a request like any other, until its connection goes over to the hub."""
 
+import random
 import re
 
 from flask import Blueprint, Response, request
 
-from flagd_server.api.auth import SDK, caller, caller_environment, requires
+from flagd_server.api.auth import caller_environment, caller_token
 from flagd_server.api.problems import Problem, ProblemError, bad_header
 from flagd_server.api.wiring import services
-from flagd_server.hub.base import TAKE_SOCKET, Subscription
+from flagd_server.errors import TooManyRequestsError
+from flagd_server.hub.base import Subscription
+from flagd_server.wsgi import TAKE_SOCKET
 
 blueprint = Blueprint("stream", __name__, url_prefix="/sdk/v1")
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_RETRY_S = (5, 15)
 _INSTANCE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LAST_EVENT_ID = re.compile(r"[0-9]{1,19}")
 
 
 @blueprint.get("/stream")
-@requires(*SDK)
 def stream() -> Response:
-    subscription = Subscription(caller_environment(), caller().id, _instance(), _last_event_id())
+    return open_stream(
+        Subscription(caller_environment(), caller_token().id, _instance(), last_event_id())
+    )
+
+
+def open_stream(subscription: Subscription) -> Response:
+    """Hand the connection of the request over to the hub, where the server can part with it.
+
+    Raises:
+        ProblemError: there is no room for one more.
+        TooManyRequestsError: the token has as many as it may.
+    """
     hub = services().hub
+    # Spread, so that those who are turned away together don't come together.
+    retry_after_s = random.randint(*_RETRY_S)  # noqa: S311
     if not hub.has_room:
-        headers = {"Retry-After": "5"}
+        headers = {"Retry-After": str(retry_after_s)}
         raise ProblemError(
             Problem("unavailable", "as many streams are open as can be", headers=headers)
         )
+    if not hub.has_room_for(subscription.token_id):
+        raise TooManyRequestsError("too many streams of a token", retry_after_s)
     if request.method == "HEAD":
         return Response(headers=_HEADERS, content_type="text/event-stream")
     take_socket = request.environ.get(TAKE_SOCKET)
@@ -45,7 +63,8 @@ def _instance() -> str | None:
     return instance
 
 
-def _last_event_id() -> int | None:
+def last_event_id() -> int | None:
+    """Return the sequence that the reader holds; None where it holds nothing of ours."""
     # An id that is none of ours asks for the whole set, as no id does; a reader could not get rid
     # of it if it were refused.
     held = request.headers.get("Last-Event-ID", "")

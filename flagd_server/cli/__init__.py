@@ -1,4 +1,4 @@
-"""The command line: starts the server, manages tokens, and tries the guard on what was recorded.
+"""The command line: runs the server, manages tokens and people, tries the guard on records.
 
 A module per command, each with `add_parser(subparsers)` and `run(options)`, which returns the exit
 status. Options win over environment variables, and both are held to the same rules.
@@ -10,11 +10,37 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from flagd_server.cli import backtest, serve, simulate, tokens
+from flagd_server.cli import (
+    audit,
+    backtest,
+    backup,
+    config,
+    copy,
+    health,
+    migrate,
+    people,
+    restore,
+    serve,
+    simulate,
+    tokens,
+)
 from flagd_server.cli.options import complain
 from flagd_server.errors import ServerError, SettingsError
 
-COMMANDS = (serve, tokens, backtest, simulate)
+COMMANDS = (
+    serve,
+    health,
+    config,
+    migrate,
+    backup,
+    restore,
+    copy,
+    tokens,
+    people,
+    audit,
+    backtest,
+    simulate,
+)
 """Every command, in the order of the help: a new one is a module here."""
 
 _OUR_PACKAGES = ("flagd_sdk", "flagd_server")

@@ -5,10 +5,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from flagd_server.config import Settings
 from flagd_server.errors import ServerError
 
 if TYPE_CHECKING:
+    from flagd_server.config import Settings
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
     """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
     Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -36,18 +37,25 @@ def add_setting(parser: "Parser", option: str, variable: str, description: str) 
     parser.add_argument(option, dest=variable, help=f"{description} ({variable})")
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
+def given_settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the variables that options stand for."""
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name.startswith("FLAGD_") and value is not None
+    }
+
+
+def settings_of(options: argparse.Namespace) -> "Settings":
     """Return the settings of the environment and the options.
 
     Raises:
         SettingsError: some of them can't be used; it names them all.
     """
-    given = {
-        name: value
-        for name, value in vars(options).items()
-        if name.startswith("FLAGD_") and value is not None
-    }
-    return Settings.from_environ({**os.environ, **given})
+    # Imported here: a help text needs no extra.
+    from flagd_server.config import Settings
+
+    return Settings.from_environ(os.environ, given_settings(options))
 
 
 def complain(*messages: str) -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flagd_server.cli.options import add_database, add_setting, settings_of
-from flagd_server.config import Settings
 from flagd_server.errors import SettingsError
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from flagd_server.cli.options import Subparsers
+    from flagd_server.config import Settings
     from flagd_server.services.first_start import InitialTokens
 
 _HELP = "run the server"
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_log = logging.getLogger(__name__)
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -37,6 +37,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from flagd_server import logs
     from flagd_server.serving import serve
 
     settings = settings_of(options)
@@ -47,25 +48,25 @@ def run(options: argparse.Namespace) -> int:
 
         return create_app(settings)
 
-    logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
+    logs.configure(settings.log_level, settings.log_format)
     _prepare_database(settings)
     serve(
         application,
         host=settings.host,
         port=settings.port,
         threads=settings.threads,
-        access_log=settings.access_log,
+        say=_log.info,
+        behind_tls=settings.behind_tls,
     )
     return 0
 
 
-def _prepare_database(settings: Settings) -> None:
+def _prepare_database(settings: "Settings") -> None:
     """Make an empty database one to begin with; closed again before the server opens it."""
     from flagd_server.clock import SystemClock
     from flagd_server.services.environments import Environments
     from flagd_server.services.first_start import first_start
     from flagd_server.services.publishing import Publisher
-    from flagd_server.services.snapshots import Snapshots
     from flagd_server.services.tokens import Tokens
     from flagd_server.storage import open_storage
 
@@ -77,21 +78,13 @@ def _prepare_database(settings: Settings) -> None:
 
     clock = SystemClock()
     with closing(open_storage(settings.database, as_server=True)) as storage:
-        publisher = Publisher(Snapshots(storage), _Nobody(), clock)
         first_start(
             storage,
-            Environments(storage, publisher),
+            Environments(storage, Publisher(clock)),
             Tokens(storage, clock),
             deliver,
             settings.admin_token,
         )
-
-
-class _Nobody:
-    """The listeners of a server that has not started."""
-
-    def publish(self, environment: str, sequence: int, event: bytes) -> None:
-        pass
 
 
 def _print_tokens(tokens: "InitialTokens", *, is_admin_known: bool) -> None:

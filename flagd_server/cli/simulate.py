@@ -16,13 +16,13 @@ from math import isfinite
 from multiprocessing import Pool
 from typing import TYPE_CHECKING
 
+from flagd_sdk.core.guard.coin import DEFAULT_MARGIN
 from flagd_server.domain.guard.records import DEFAULT_ALPHA, Policy
 from flagd_server.domain.guard.traffic import CONTROL
 from flagd_server.domain.stages import DEFAULT_STAGES
 from flagd_server.simulation.forecast import Forecast, Spread
 from flagd_server.simulation.life import Ending, guard, live
 from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario
-from flagd_server.stats.coin import DEFAULT_MARGIN
 
 if TYPE_CHECKING:
     from flagd_server.cli.options import Subparsers

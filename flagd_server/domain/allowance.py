@@ -25,6 +25,11 @@ EXPOSURES_OF_INSTANCE = Rate(100_000.0, 60_000_000.0)
 # An SDK sends at most 3 a second, and after an outage at its end the 61 that it holds at once.
 SUMMARIES_OF_INSTANCE = Rate(100.0, 2_000.0)
 
+# How far the number of a summary may be ahead of the last one: those that an SDK made meanwhile, at
+# most 3 a second, may have been dropped. Whoever sends one from far ahead, under the name of an
+# instance, has all that it sends taken for duplicates until it gets there.
+NUMBERS_OF_INSTANCE = Rate(10.0, 1_000.0)
+
 # Twice what one server is made for, and ten seconds of that for a fleet that comes back at once.
 SUMMARIES_OF_TOKEN = Rate(4_000.0, 40_000.0)
 
@@ -38,6 +43,14 @@ within the hour, has them."""
 
 KINDS_OF_FLAG_AN_HOUR = 200
 """Kinds of unit events; one process makes at most 50 of a flag, and the guard hears 40 an epoch."""
+
+# By OFREP, where a fleet may share a token and each request be an evaluation. It takes a good part
+# of what one server can answer, and leaves telemetry its own.
+EVALUATIONS_OF_TOKEN = Rate(1_000.0, 20_000.0)
+
+# Versions of services that nobody registered and that report for the first time. A hundred an hour,
+# day and night, is far above what people deploy; a fleet that is new to the server comes at once.
+DEPLOYMENTS_OF_ENVIRONMENT = Rate(100 / 3_600, 2_000.0)
 
 SERVICES_OF_ENVIRONMENT = 500
 """Services whose latency is measured."""

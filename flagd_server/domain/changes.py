@@ -29,6 +29,14 @@ def first_configuration(off_variant: str) -> Configuration:
     )
 
 
+def reaches_users(before: Configuration, after: Configuration) -> bool:
+    """Tell whether users may be served something else after the change.
+
+    A flag that is not enabled serves its off variant, whatever else is configured.
+    """
+    return before.enabled or after.enabled or before.off_variant != after.off_variant
+
+
 def changed(
     present: Configuration, changes: JsonObject, flag_key: str, version: int
 ) -> Configuration:
@@ -52,14 +60,14 @@ def changed(
     if "guard" in changes:
         updates["guard"] = complete_policy(changes["guard"])
     if "default_serve" in changes:
-        updates["default_serve"] = _with_allocation(
+        updates["default_serve"] = with_allocation(
             changes["default_serve"], present.default_serve, flag_key, off_variant
         )
     if "rules" in changes:
         updates["rules"] = tuple(
             rule
             | {
-                "serve": _with_allocation(
+                "serve": with_allocation(
                     rule["serve"], serves.get(rule["id"]), flag_key, off_variant
                 )
             }
@@ -108,9 +116,10 @@ def _with_ids(rules: Iterable[JsonObject], version: int) -> list[dict[str, Any]]
     return [dict(rule) if "id" in rule else {"id": next(fresh), **rule} for rule in rules]
 
 
-def _with_allocation(
+def with_allocation(
     serve: JsonObject, predecessor: JsonObject | None, flag_key: str, off_variant: str
 ) -> dict[str, Any]:
+    """Return a serve as it is kept: a split with the allocation nearest to its predecessor's."""
     if "split" not in serve:
         return dict(serve)
     asked = serve["split"]
@@ -120,9 +129,12 @@ def _with_allocation(
         "salt": asked.get("salt", before.get("salt", flag_key)),
         "weights": dict(asked["weights"]),
     }
+    is_kept = bool(before) and _has_same_units(before, split)
+    if is_kept and "rested" in before:
+        split["rested"] = before["rested"]
     if _are_sound(split["weights"]):
-        held = before["allocation"] if before and _has_same_units(before, split) else None
-        split["allocation"] = _nearest(held, split["weights"], off_variant)
+        held = before["allocation"] if is_kept else None
+        split["allocation"] = nearest(held, split, off_variant)
     return {"split": split}
 
 
@@ -132,17 +144,22 @@ def _returned(old: JsonObject, present: JsonObject | None, off_variant: str) -> 
         return old
     split = old["split"]
     held = before["allocation"]
-    nearest = _nearest(held, split["weights"], off_variant)
-    if _moved_buckets(held, split["allocation"]) == _moved_buckets(held, nearest):
+    if "rested" in before:
+        # Who has met a fault rests on, whatever was served before it was known.
+        split = {**split, "rested": before["rested"]}
+    new = nearest(held, split, off_variant)
+    if "rested" not in split and (
+        _moved_buckets(held, split["allocation"]) == _moved_buckets(held, new)
+    ):
         return old
-    return {"split": {**split, "allocation": nearest}}
+    return {"split": {**split, "allocation": new}}
 
 
-def _nearest(
-    held: Allocation | None, weights: Mapping[str, int], off_variant: str
-) -> list[list[int | str]]:
+def nearest(held: Allocation | None, split: JsonObject, off_variant: str) -> list[list[int | str]]:
+    """Return the allocation for a split's weights that moves least of what is held."""
     # Lists, as they come back from JSON.
-    return [[upto, variant] for upto, variant in reallocate(held, weights, off_variant)]
+    found = reallocate(held, split["weights"], off_variant, split.get("rested", ()))
+    return [[upto, variant] for upto, variant in found]
 
 
 def _moved_buckets(first: Allocation, second: Allocation) -> int:

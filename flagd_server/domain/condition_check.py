@@ -12,6 +12,8 @@ from flagd_server.domain.faults import Fault
 MAX_DEPTH: Final = 10
 MAX_VALUES: Final = 1000
 MAX_BRANCHES: Final = 100
+# Of one configuration or segment: each may take every process that evaluates it a MiB.
+MAX_PATTERNS: Final = 100
 
 _KINDS: Final = ("attribute", "all", "any", "not", "segment", "flag")
 
@@ -39,6 +41,7 @@ class ConditionCheck:
         self.segments: list[tuple[str, str]] = []
         self.prerequisites: list[Prerequisite] = []
         self._known_segments = segments
+        self._patterns = 0
 
     def fault(self, field: str, message: str) -> None:
         self.faults.append(Fault(field, message))
@@ -85,6 +88,11 @@ class ConditionCheck:
             message = f"{shown(values)}; expected a list of at most {MAX_VALUES}"
             self.fault(f"{path}.values", message)
             return
+        if op == "matches":
+            self._patterns += len(values)
+            if self._patterns > MAX_PATTERNS:
+                self.fault(f"{path}.values", f"more than {MAX_PATTERNS} patterns in all")
+                return
         for index, value in enumerate(values):
             try:
                 compile_operator("attribute", op, [value])

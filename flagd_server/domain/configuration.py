@@ -18,8 +18,11 @@ DEFAULT_SPLIT = "default"
 """What the split of `default_serve` is called, beside the rules' ids; no rule may be called so."""
 
 
+_DELIVERED_POLICY = ("mode", "control", "alpha", "margin", "guards", "on_breach")
+
+
 class KillSource(StrEnum):
-    """Who may press the switch. A kill that an SDK made for itself is `local` until it is told."""
+    """Who may press the switch. `local` is what a process calls its own, which no server stores."""
 
     OPERATOR = "operator"
     GUARD = "guard"
@@ -33,7 +36,7 @@ class Kill:
     """A flag held off, whatever its configuration says, until someone restores it by this id.
 
     Attributes:
-        by: who did it: the name of a token, or "guard".
+        by: who did it: the name of a token, "people/" and a name, or "guard".
         evidence: id of the evidence report behind it, if there is one.
     """
 
@@ -151,6 +154,8 @@ def flag_document(
             for rule in configuration.rules
         ],
         "default_serve": configuration.default_serve,
+        # What a process needs to judge its own failures.
+        "guard": {name: configuration.guard[name] for name in _DELIVERED_POLICY},
         "kill": None
         if kill is None
         else {

@@ -8,7 +8,7 @@ from flagd_server.domain.faults import Fault
 from flagd_server.domain.guard.records import GUARDS, ON_BURN, QUANTILES, Policy
 
 MODES = ("enforce", "observe", "off")
-ON_BREACH = ("kill", "hold")
+ON_BREACH = ("kill", "hold", "rollback")
 MAX_HARM_BUDGET = 1_000_000_000
 MAX_ALPHA = 0.1
 """Above, one healthy flag in ten would be killed; whoever wants that wants no test."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flagd_sdk.core.latency import LATENCY_BUCKETS
+from flagd_sdk.core.local_kill import LocalKill
 from flagd_server.domain.faults import Fault
 
 MAX_CELLS = 2_000
@@ -85,8 +86,8 @@ class Summary:
         sequence: Number of the report within the instance, from 1.
         applied_sequence: Sequence of the flag set the process serves from; 0 before the first.
         started_at: Start of the reported span by the process's clock. A label, never evidence.
-        cells, error_kinds: None stands for one that was refused, so that the others keep their
-            place.
+        cells, error_kinds, local_kills: None stands for one that was refused, so that the others
+            keep their place.
         unscoped: Flag → evaluations outside any scope, which no guard reads.
         dropped: What the process could not keep or send → how many.
         refused: What is wrong with the rows that were refused; each is named.
@@ -103,4 +104,5 @@ class Summary:
     unscoped: Mapping[str, int]
     error_kinds: tuple[ErrorKind | None, ...]
     dropped: Mapping[str, int]
+    local_kills: tuple[LocalKill | None, ...] = ()
     refused: tuple[Fault, ...] = ()

@@ -1,17 +1,16 @@
-"""What the server asks of a hub: publish to every open stream of an environment, never wait."""
+"""What the server asks of a hub: publish to every open stream of a channel, never wait.
+
+A channel is a name: an environment's, for its SDKs; who else hears of its changes has another.
+"""
 
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-# (environment) -> (sequence, the `flags` event that holds the whole set as of that sequence).
+# (channel) -> (sequence, the event that brings whoever reads it up to that sequence).
 # Called from the hub's thread: an in-memory look-up that never waits for a publisher.
 SnapshotSource = Callable[[str], tuple[int, bytes]]
-
-
-# Where the WSGI environ has this key, calling its value takes the connection from the server.
-TAKE_SOCKET = "flagd_server.take_socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +18,14 @@ class Subscription:
     """What one authenticated stream asks for.
 
     `instance` names the process behind it, where it told; `last_event_id` is the sequence it holds
-    already.
+    already; `origin` is the web page's that may read the answer, where one asks (CORS).
     """
 
-    environment: str
+    channel: str
     token_id: str
     instance: str | None = None
     last_event_id: int | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class EventStream(Protocol):
 class Hub(Protocol):
     """Every method may be called from any thread, and none waits for a reader.
 
-    A stream starts with what its reader lacks (nothing, the missed events, or the whole set) and
-    goes on with the events published since: none is missing and none comes twice.
+    A stream starts with what its reader lacks (nothing, the missed events, or the channel's newest
+    state) and goes on with the events published since: none is missing and none comes twice.
     """
 
-    def publish(self, environment: str, sequence: int, event: bytes) -> None:
-        """Send one encoded event to every stream of the environment.
+    def publish(self, channel: str, sequence: int, event: bytes) -> None:
+        """Send one encoded event to every stream of the channel.
 
         Call it after the commit, in the order of the sequences, and after the snapshot source has
         the new set.
@@ -68,7 +68,7 @@ class Hub(Protocol):
     def stream(self, subscription: Subscription) -> EventStream:
         """Return the same stream as an iterator of bytes, without an HTTP head."""
 
-    def connected(self, environment: str) -> frozenset[str]:
+    def connected(self, channel: str) -> frozenset[str]:
         """Return the instances that have a stream open."""
 
     def disconnect_token(self, token_id: str) -> None:
@@ -83,6 +83,9 @@ class Hub(Protocol):
     @property
     def has_room(self) -> bool:
         """Whether one more stream leaves the server the descriptors that it needs."""
+
+    def has_room_for(self, token_id: str) -> bool:
+        """Whether the token has fewer streams than one token may have."""
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what is queued, tell each stream when to come back, and close them all."""

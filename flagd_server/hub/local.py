@@ -6,6 +6,7 @@ to every socket.
 """
 
 import logging
+import math
 import os
 import random
 import resource
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 
+from flagd_server.http_headers import Headers
 from flagd_server.hub.base import HubStatistics, SnapshotSource, Subscription
 from flagd_server.hub.event_stream import SocketEventStream
 from flagd_server.hub.replay import ReplayRing
@@ -28,26 +30,32 @@ from flagd_server.hub.wire import HEARTBEAT, response_head, retry
 HEARTBEAT_S = 15.0
 # What is promised is an upper bound, so a heartbeat leaves a little early.
 _EARLY = 0.9
-# First wait of a reader whose stream broke; it backs off from there.
-RETRY_MS = 1000
-# On close readers are told to come back within this many milliseconds for each open stream, as a
-# server accepts a few thousand streams a second, and within _MIN_SPREAD_MS at least.
-_SPREAD_MS_PER_STREAM = 0.5
-_MIN_SPREAD_MS = 1000
+# Readers whose streams break come back within this many milliseconds for each open stream: of a
+# thousand that lose a server in the same instant, a good fifth in the worst second. A few are back
+# at once, and nobody is kept away longer than an SDK waits of its own accord.
+_SPREAD_MS_PER_STREAM = 8
+_MIN_SPREAD_MS = 1_000
+_MAX_SPREAD_MS = 20_000
 # Heartbeats are dealt out over this many turns, lest 10,000 of them hold up a kill for 90 ms.
 _TURNS = 32
 # What the kernel may hold without an answer from the peer: a host that vanished without a word is
 # noticed at the second heartbeat, where TCP alone goes on for a quarter of an hour.
 _UNANSWERED_MS = 30_000
+# What the kernel may hold for a reader that reads nothing. Left to itself Linux goes up to 4 MB
+# each, and a thousand of those are all the memory that TCP has, for everybody. It doubles this.
+_SEND_BUFFER_BYTES = 128 * 1024
 
 # Share of the process's descriptors that streams may take; the rest is for ordinary requests.
 _DESCRIPTOR_SHARE = 0.7
+# Share of the streams that one token may have open: all processes of a company may use one, but a
+# single one that leaked must not shut the others out.
+_TOKEN_SHARE = 0.75
 
 _LOG = logging.getLogger(__name__)
 
 
 class _Channel:
-    """One environment: its streams by descriptor, and its recent events."""
+    """Its streams by descriptor, and its recent events."""
 
     __slots__ = ("ring", "streams")
 
@@ -60,10 +68,12 @@ class LocalHub:
     """See `hub.base.Hub`. The thread starts with the first command and ends with `close`.
 
     Args:
-        snapshot: source of whole sets.
+        snapshot: what a stream begins with that resumes none.
         heartbeat_s: most seconds between two heartbeats of a stream. A reader that takes nothing
             of its backlog from one heartbeat to the next is cut.
-        max_streams: by default a share of the descriptors that the process may open.
+        max_streams: 0 for a share of the descriptors that the process may open.
+        max_streams_per_token: 0 for a share of those.
+        headers: what the head of each answer says besides.
         uniform: returns a number between its two arguments; spreads the return of readers.
     """
 
@@ -72,15 +82,19 @@ class LocalHub:
         snapshot: SnapshotSource,
         *,
         heartbeat_s: float = HEARTBEAT_S,
-        max_streams: int | None = None,
+        max_streams: int = 0,
+        max_streams_per_token: int = 0,
+        headers: Headers = (),
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._snapshot = snapshot
         self._turn_s = heartbeat_s * _EARLY / _TURNS
-        if max_streams is None:
+        if not max_streams:
             soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             max_streams = int(soft_limit * _DESCRIPTOR_SHARE)
         self._max_streams = max_streams
+        self._max_streams_per_token = max_streams_per_token or math.ceil(max_streams * _TOKEN_SHARE)
+        self._headers = headers
         self._uniform = uniform
         self._commands: deque[Callable[[], None]] = deque()  # append and popleft are atomic
         self._lock = (
@@ -102,21 +116,27 @@ class LocalHub:
         self._revoked: set[str] = set()
         self._is_done = False
         self._streams = 0
+        self._by_token: Counter[str] = Counter()
         self._published = 0
         self._cut = 0
 
     # Any thread
 
-    def publish(self, environment: str, sequence: int, event: bytes) -> None:
-        self._submit(lambda: self._broadcast(environment, sequence, event))
+    def publish(self, channel: str, sequence: int, event: bytes) -> None:
+        self._submit(lambda: self._broadcast(channel, sequence, event))
 
     def attach(self, sock: socket.socket, subscription: Subscription) -> None:
         sock.setblocking(False)
         with suppress(OSError):  # the peer may have gone already; the first send will tell
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)
-        if not self._submit(lambda: self._admit(sock, subscription, response_head())):
+        if not self._submit(
+            lambda: self._admit(
+                sock, subscription, response_head(subscription.origin, self._headers)
+            )
+        ):
             sock.close()
 
     def stream(self, subscription: Subscription) -> SocketEventStream:
@@ -126,9 +146,9 @@ class LocalHub:
             ours.close()
         return SocketEventStream(theirs)
 
-    def connected(self, environment: str) -> frozenset[str]:
+    def connected(self, channel: str) -> frozenset[str]:
         with self._lock:
-            return frozenset(self._instances.get(environment, ()))
+            return frozenset(self._instances.get(channel, ()))
 
     def disconnect_token(self, token_id: str) -> None:
         self._submit(lambda: self._revoke(token_id))
@@ -146,6 +166,9 @@ class LocalHub:
     @property
     def has_room(self) -> bool:
         return self._streams < self._max_streams
+
+    def has_room_for(self, token_id: str) -> bool:
+        return self._by_token[token_id] < self._max_streams_per_token
 
     def close(self, timeout_s: float = 2.0) -> None:
         with self._lock:
@@ -231,14 +254,14 @@ class LocalHub:
             # The token was good when the request came and was revoked before it got here.
             sock.close()
             return
-        channel = self._channel(subscription.environment)
+        channel = self._channel(subscription.channel)
         stream = Subscriber(
-            sock, subscription.environment, subscription.token_id, subscription.instance
+            sock, subscription.channel, subscription.token_id, subscription.instance
         )
         try:
             stream.after, start = self._start_of(channel, subscription)
         except Exception:
-            _LOG.exception("no flag set for a stream of environment %s", subscription.environment)
+            _LOG.exception("nothing to begin a stream of %s with", subscription.channel)
             sock.close()
             return
         self._dealt = (self._dealt + 1) % _TURNS
@@ -247,8 +270,9 @@ class LocalHub:
         self._turns[stream.beat].add(stream)
         self._selector.register(stream.fd, selectors.EVENT_READ, stream)
         self._streams += 1
+        self._by_token[stream.token_id] += 1
         self._count_instance(stream, 1)
-        self._write(stream, head + retry(RETRY_MS), start)
+        self._write(stream, head + self._retry(), start)
 
     def _start_of(self, channel: _Channel, subscription: Subscription) -> tuple[int, bytes]:
         """Return what a stream starts with, and the sequence it then stands at.
@@ -256,7 +280,7 @@ class LocalHub:
         The snapshot may be ahead of the ring, whose next events are still in the queue.
         """
         held = subscription.last_event_id
-        sequence, whole = self._snapshot(subscription.environment)
+        sequence, whole = self._snapshot(subscription.channel)
         if held is not None:
             if held == sequence:
                 return sequence, HEARTBEAT  # tells the reader that the stream is live
@@ -265,10 +289,10 @@ class LocalHub:
                 return channel.ring.last, b"".join(missed) or HEARTBEAT
         return sequence, whole  # not joined to anything: a thousand backlogs share it
 
-    def _broadcast(self, environment: str, sequence: int, event: bytes) -> None:
-        channel = self._channel(environment)
+    def _broadcast(self, name: str, sequence: int, event: bytes) -> None:
+        channel = self._channel(name)
         if sequence <= channel.ring.last:
-            _LOG.error("event %d of %s was published out of order", sequence, environment)
+            _LOG.error("event %d of %s was published out of order", sequence, name)
             return
         channel.ring.append(sequence, event)
         self._published += 1
@@ -310,7 +334,8 @@ class LocalHub:
         """Beat for one turn of the streams, and cut those of them that stand still."""
         for stream in tuple(self._turns[self._turn]):
             if not stream.backlog:
-                self._write(stream, HEARTBEAT)
+                # Who came first was told the least, and a server cut off says no farewell.
+                self._write(stream, HEARTBEAT + self._retry())
             elif stream.is_stalled:
                 self._cut_off(stream)
             else:
@@ -325,16 +350,19 @@ class LocalHub:
 
     def _cut_off(self, stream: Subscriber) -> None:
         self._cut += 1
-        _LOG.info("cut a reader of %s that does not keep up", stream.environment)
+        _LOG.info("cut a reader of %s that does not keep up", stream.channel)
         self._drop(stream)
 
     def _drop(self, stream: Subscriber) -> None:
-        self._channel(stream.environment).streams.pop(stream.fd, None)
+        self._channel(stream.channel).streams.pop(stream.fd, None)
         self._turns[stream.beat].discard(stream)
         with suppress(KeyError, ValueError, OSError):
             self._selector.unregister(stream.fd)
         stream.sock.close()
         self._streams -= 1
+        self._by_token[stream.token_id] -= 1
+        if not self._by_token[stream.token_id]:
+            del self._by_token[stream.token_id]
         self._count_instance(stream, -1)
 
     def _drop_all(self) -> None:
@@ -344,26 +372,34 @@ class LocalHub:
     def _all_streams(self) -> list[Subscriber]:
         return list(chain.from_iterable(c.streams.values() for c in self._channels.values()))
 
-    def _channel(self, environment: str) -> _Channel:
-        channel = self._channels.get(environment)
+    def _channel(self, name: str) -> _Channel:
+        channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[environment] = _Channel()
+            channel = self._channels[name] = _Channel()
         return channel
 
     def _count_instance(self, stream: Subscriber, step: int) -> None:
         if stream.instance is None:
             return
         with self._lock:
-            instances = self._instances.setdefault(stream.environment, Counter())
+            instances = self._instances.setdefault(stream.channel, Counter())
             instances[stream.instance] += step
             if not instances[stream.instance]:
                 del instances[stream.instance]
 
+    def _retry(self) -> bytes:
+        """Return a wait for one reader, or for few; SDKs shorten it by chance, others wait it out.
+
+        Drawn from the upper half, as SDKs draw from it once more: were it from the whole, most of
+        them would be back early.
+        """
+        spread_ms = min(max(_MIN_SPREAD_MS, self._streams * _SPREAD_MS_PER_STREAM), _MAX_SPREAD_MS)
+        return retry(round(self._uniform(spread_ms / 2, spread_ms)))
+
     def _say_farewell(self, timeout_s: float) -> None:
         """Spread the return of the readers and write what is left, for as long as allowed."""
-        spread_ms = max(_MIN_SPREAD_MS, self._streams * _SPREAD_MS_PER_STREAM)
-        for stream in self._all_streams():
-            self._write(stream, retry(round(self._uniform(_MIN_SPREAD_MS / 2, spread_ms))))
+        for stream, wait in [(stream, self._retry()) for stream in self._all_streams()]:
+            self._write(stream, wait)
             if not stream.backlog and stream.sock.fileno() >= 0:
                 self._drop(stream)
         deadline = time.monotonic() + timeout_s

@@ -56,7 +56,7 @@ class Subscriber:
         "after",
         "backlog",
         "beat",
-        "environment",
+        "channel",
         "fd",
         "instance",
         "is_stalled",
@@ -65,11 +65,11 @@ class Subscriber:
     )
 
     def __init__(
-        self, sock: socket.socket, environment: str, token_id: str, instance: str | None
+        self, sock: socket.socket, channel: str, token_id: str, instance: str | None
     ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.environment = environment
+        self.channel = channel
         self.token_id = token_id
         self.instance = instance
         self.after = 0  # events up to this sequence are in what the stream started with

@@ -1,4 +1,4 @@
-"""What follows a decision of the guard: a kill, or why there is none, and the report on it.
+"""What follows a decision of the guard: a kill, a rollback or neither, and the report on it.
 
 Everything is written in the transaction of the summary that decided.
 """
@@ -13,23 +13,25 @@ from typing import Any
 
 from flagd_server.domain.configuration import KillSource
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.lifecycle import Mode, kills_on_breach, mode_of
+from flagd_server.domain.guard.lifecycle import Mode, acts_on_breach, mode_of, rolls_back
 from flagd_server.domain.guard.report import report
 from flagd_server.domain.times import format_time
 from flagd_server.services.kills import Killed, Kills
+from flagd_server.services.notices import Topic
+from flagd_server.services.rollbacks import ACTOR, Rollbacks, RolledBack
 from flagd_server.storage.base import Transaction
 from flagd_server.storage.records import Brake, ConfigurationVersion
 
-ACTOR = "guard"
-# More automatic kills in a minute than this, and it is more likely that the telemetry is wrong, or
-# everything is, than that so many flags went bad at once: a person has to look.
-KILLS_A_MINUTE = 5
+# More automatic kills and rollbacks in a minute than this, and it is more likely that the telemetry
+# is wrong, or everything is, than that so many flags went bad at once: a person has to look.
+INTERVENTIONS_A_MINUTE = 5
 
 
 class Action(StrEnum):
     """What followed a decision."""
 
     KILL = "kill"
+    ROLLBACK = "rollback"
     NONE = "none"
     HOLD = "hold"
     BRAKED = "braked"
@@ -64,8 +66,14 @@ class Acting:
         on_decision: told (environment, flag, mode, evidence id) of each one once it is durable.
     """
 
-    def __init__(self, kills: Kills, on_decision: Callable[[str, str, str, str], None]) -> None:
+    def __init__(
+        self,
+        kills: Kills,
+        rollbacks: Rollbacks,
+        on_decision: Callable[[str, str, str, str], None],
+    ) -> None:
         self._kills = kills
+        self._rollbacks = rollbacks
         self._on_decision = on_decision
 
     def act(
@@ -82,7 +90,10 @@ class Acting:
         evidence_id = f"ev-{secrets.token_hex(8)}"
         action = self._action(tx, judged, mode, when, is_released)
         killed = None
-        if action is Action.KILL:
+        rolled_back = self._go_back(tx, judged, action, evidence_id)
+        if isinstance(rolled_back, RolledBack):
+            action = Action.ROLLBACK
+        elif action is Action.KILL:
             killed = self._kills.kill_in(
                 tx,
                 environment,
@@ -94,16 +105,33 @@ class Acting:
             )
         elif action is Action.BRAKED:
             tx.engage_brake(Brake(environment, when, _brake_reason(flag)))
-        document = _document(tx, judged, evidence_id, at, mode, action, killed)
+        document = _document(tx, judged, evidence_id, at, mode, action, killed, rolled_back)
         tx.insert_evidence(evidence_id, environment, flag, when, json.dumps(document))
         tx.after_commit(lambda: self._on_decision(environment, flag, mode.value, evidence_id))
+        tx.announce(Topic.DECISION, {"environment": environment, "evidence": evidence_id})
         return action
+
+    def _go_back(
+        self, tx: Transaction, judged: Judged, action: Action, evidence: str
+    ) -> RolledBack | str | None:
+        """Roll back where that is asked for; return why not where it can't be, None without."""
+        newest, decision = judged.newest, judged.guard.decision
+        is_asked = action is Action.KILL and rolls_back(newest.configuration)
+        if action is Action.DEFERRED:
+            return None
+        if judged.decided_on is not None:
+            # They say nothing about this flag's shares.
+            return "what hurts was seen in another flag's figures" if is_asked else None
+        self._rollbacks.withdraw_marks(tx, newest, decision)
+        if not is_asked:
+            return None
+        return self._rollbacks.roll_back_in(tx, newest, decision, evidence)
 
     def _action(
         self, tx: Transaction, judged: Judged, mode: Mode, when: datetime, is_released: bool
     ) -> Action:
         newest = judged.newest
-        if not kills_on_breach(newest.configuration):
+        if not acts_on_breach(newest.configuration):
             return Action.HOLD if mode is Mode.ENFORCE else Action.NONE
         if judged.goes_first is not None:
             return Action.DEFERRED
@@ -111,14 +139,14 @@ class Acting:
             return Action.KILL
         if tx.brake(newest.environment) is not None:
             return Action.BRAKED
-        kills = tx.kills_since(newest.environment, ACTOR, when - timedelta(minutes=1))
-        return Action.BRAKED if kills >= KILLS_A_MINUTE else Action.KILL
+        made = tx.interventions_since(newest.environment, ACTOR, when - timedelta(minutes=1))
+        return Action.BRAKED if made >= INTERVENTIONS_A_MINUTE else Action.KILL
 
 
 def _brake_reason(flag: str) -> str:
     return (
-        f"the guard has killed {KILLS_A_MINUTE} flags within a minute and would kill {flag!r} next:"
-        " a person has to look whether so many are at fault"
+        f"the guard has acted on {INTERVENTIONS_A_MINUTE} flags within a minute and {flag!r} is"
+        " next: a person has to look whether so many are at fault"
     )
 
 
@@ -130,6 +158,7 @@ def _document(
     mode: Mode,
     action: Action,
     killed: Killed | None,
+    rolled_back: RolledBack | str | None,
 ) -> dict[str, Any]:
     newest = judged.newest
     return {
@@ -140,6 +169,8 @@ def _document(
         "mode": mode.value,
         "action": action.value,
         "kill": None if killed is None else killed.kill.to_document(),
+        "rollback": rolled_back.to_document() if isinstance(rolled_back, RolledBack) else None,
+        "not_rolled_back": rolled_back if isinstance(rolled_back, str) else None,
         "life": judged.life,
         "configuration": {
             "version": newest.version,

@@ -1,6 +1,6 @@
-"""Watches what follows a kill by the guard, and notes it on the guard's report.
+"""Watches what follows a kill or a rollback by the guard, and notes it on the guard's report.
 
-One note says whom the kill has reached, and when; two more, after 2 and 10 minutes, whether it
+One note says whom it has reached, and when; two more, after 2 and 10 minutes, whether it
 helped. Which notes are missing is read from the storage each time, so that a restart changes
 nothing but what was known in memory only: the times at which processes confirmed.
 """
@@ -8,7 +8,7 @@ nothing but what was known in memory only: the times at which processes confirme
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,10 +23,13 @@ from flagd_server.domain.guard.aftermath import (
     slow_quantile,
 )
 from flagd_server.domain.times import format_time, from_seconds, parse_time
+from flagd_server.errors import NotLeadingError
 from flagd_server.services.announcements import Announcement, Announcements
+from flagd_server.services.followed_kills import NAMED, KillWay
 from flagd_server.services.receipts import Receipt, Receipts
-from flagd_server.storage.base import Reader, Storage
-from flagd_server.storage.records import CountRow, Evidence, EvidenceNote
+from flagd_server.storage.base import Ledger, Reader
+from flagd_server.storage.records import Evidence, EvidenceNote
+from flagd_server.storage.telemetry_records import CountRow
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +40,34 @@ BEFORE_MINUTES = 10
 RESUMED_WITHIN = timedelta(minutes=15)
 # A process that is alive confirms within milliseconds; one that polls, within seconds.
 CONFIRMED_WITHIN = timedelta(seconds=10)
-UNCONFIRMED_SHOWN = 20
+# A rollback is confirmed with the next summary, which comes every ten seconds at least.
+ROLLBACK_CONFIRMED_WITHIN = timedelta(seconds=15)
 _LOOK_AGAIN_S = 0.2
 _RETRY_S = 5.0
+# Decisions in the ten seconds within which they are noted; servers that don't lead note none.
+_SENT_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Kill:
-    """A report whose decision took a flag off, with the notes that it has."""
+class _Deed:
+    """A report whose decision took a flag off or back, with the notes that it has."""
 
     evidence: Evidence
     document: dict[str, Any]
     noted: frozenset[tuple[str, int]]
 
     @property
+    def is_rollback(self) -> bool:
+        return bool(self.document["action"] == "rollback")
+
+    @property
     def at(self) -> datetime:
-        return parse_time(self.document["kill"]["at"])
+        done = self.document["rollback" if self.is_rollback else "kill"]
+        return parse_time(done["at"])
+
+    @property
+    def confirmed_within(self) -> timedelta:
+        return ROLLBACK_CONFIRMED_WITHIN if self.is_rollback else CONFIRMED_WITHIN
 
     @property
     def due(self) -> Iterator[tuple[int, datetime]]:
@@ -63,11 +78,21 @@ class _Kill:
 
 
 class AftermathWatch:
-    """One thread writes; `notice` may be called by any."""
+    """One thread writes, where this server leads; `notice` may be called by any."""
 
     def __init__(
-        self, storage: Storage, receipts: Receipts, announcements: Announcements, clock: Clock
+        self,
+        storage: Ledger,
+        receipts: Receipts,
+        announcements: Announcements,
+        clock: Clock,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Args:
+        storage: the leader's, where there are several servers.
+        leads: whether to look back now.
+        """
+        self._leads = leads
         self._storage = storage
         self._receipts = receipts
         self._announcements = announcements
@@ -92,11 +117,22 @@ class AftermathWatch:
             self._thread.join(timeout_s)
             self._thread = None
 
+    def forget(self) -> None:
+        """Begin anew, as after a restart: nobody knows how the kills of another leader went out."""
+        self._started_at = self._clock.now()
+        self._sent.clear()
+
     def notice(self, environment: str, evidence: str) -> None:
-        """Hear of a decision right after its kill was announced, in the turn of its writer."""
+        """Hear of a decision right after its kill was announced."""
         announcement = self._announcements.latest(environment)
         if announcement is not None:
             self._sent[evidence] = announcement
+            while len(self._sent) > _SENT_KEPT:
+                self._sent.pop(next(iter(self._sent)))
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at once whether something is to be noted."""
         self._wake.set()
 
     def catch_up(self) -> float | None:
@@ -107,16 +143,16 @@ class AftermathWatch:
         """
         now = self._clock.now()
         with self._storage.read() as reader:
-            kills = list(_kills(reader, now - RESUMED_WITHIN))
+            deeds = list(_deeds(reader, now - RESUMED_WITHIN))
         waits = []
-        for kill in kills:
-            if (TOLD, 0) not in kill.noted and not self._note_told(kill, now):
+        for deed in deeds:
+            if (TOLD, 0) not in deed.noted and not self._note_told(deed, now):
                 waits.append(_LOOK_AGAIN_S)
-            for window_s, due_at in kill.due:
+            for window_s, due_at in deed.due:
                 if due_at <= now:
                     with self._storage.read() as reader:
-                        aftermath = _look_back(reader, kill, window_s)
-                    self._write(kill, AFTERMATH, window_s, now, aftermath.to_document())
+                        aftermath = _look_back(reader, deed, window_s)
+                    self._write(deed, AFTERMATH, window_s, now, aftermath.to_document())
                 else:
                     waits.append((due_at - now).total_seconds())
         return min(waits, default=None)
@@ -124,20 +160,22 @@ class AftermathWatch:
     def _run(self) -> None:
         while not self._is_stopping:
             try:
-                wait_s = self.catch_up()
+                wait_s = self.catch_up() if self._leads() else None
+            except NotLeadingError:
+                wait_s = None  # the next leader looks back
             except Exception:  # the thread's edge: later kills must still be followed
                 logger.exception("the aftermath of a kill could not be noted; tried again")
                 wait_s = _RETRY_S
             self._wake.wait(wait_s)
             self._wake.clear()
 
-    def _note_told(self, kill: _Kill, now: datetime) -> bool:
+    def _note_told(self, deed: _Deed, now: datetime) -> bool:
         """Note whom the kill has reached once all have confirmed, or the time is up."""
-        environment = kill.evidence.environment
-        sent = self._sent.get(kill.evidence.id)
+        environment = deed.evidence.environment
+        sent = self._sent.get(deed.evidence.id)
         if sent is not None:
             sequence = sent.sequence
-        elif kill.at < self._started_at:
+        elif deed.at < self._started_at:
             # From before a restart: whoever holds the newest flags has been told.
             with self._storage.read() as reader:
                 record = reader.environment(environment)
@@ -145,55 +183,61 @@ class AftermathWatch:
         else:
             return False  # it is about to be announced
         receipt = self._receipts.wait(environment, sequence, 0.0)
-        time_is_up = now >= max(kill.at, self._started_at) + CONFIRMED_WITHIN
+        time_is_up = now >= max(deed.at, self._started_at) + deed.confirmed_within
         if (receipt.unconfirmed or not receipt.confirmed) and not time_is_up:
             return False
-        self._write(kill, TOLD, 0, now, _told(kill, sent, receipt, now))
-        self._sent.pop(kill.evidence.id, None)
+        kill = deed.document["kill"]
+        way = None if kill is None else self._receipts.way_of(kill["id"])
+        self._write(deed, TOLD, 0, now, _told(deed, sent, receipt, way, now))
+        self._sent.pop(deed.evidence.id, None)
         return True
 
     def _write(
-        self, kill: _Kill, kind: str, window_s: int, now: datetime, document: dict[str, Any]
+        self, deed: _Deed, kind: str, window_s: int, now: datetime, document: dict[str, Any]
     ) -> None:
         with self._storage.transaction() as tx:
-            if tx.evidence(kill.evidence.id) is not None:  # its environment may have been deleted
+            if tx.evidence(deed.evidence.id) is not None:  # its environment may have been deleted
                 tx.insert_evidence_note(
-                    EvidenceNote(kill.evidence.id, kind, window_s, now, json.dumps(document))
+                    EvidenceNote(deed.evidence.id, kind, window_s, now, json.dumps(document))
                 )
 
 
-def _kills(reader: Reader, since: datetime) -> Iterator[_Kill]:
+def _deeds(reader: Reader, since: datetime) -> Iterator[_Deed]:
     for evidence in reader.evidence_since(since):
         document = json.loads(evidence.document)
-        if document["action"] == "kill":
+        if document["action"] in ("kill", "rollback"):
             notes = reader.evidence_notes(evidence.id)
-            yield _Kill(evidence, document, frozenset((note.kind, note.window_s) for note in notes))
+            yield _Deed(evidence, document, frozenset((note.kind, note.window_s) for note in notes))
 
 
 def _told(
-    kill: _Kill, sent: Announcement | None, receipt: Receipt, now: datetime
+    deed: _Deed, sent: Announcement | None, receipt: Receipt, way: KillWay | None, now: datetime
 ) -> dict[str, Any]:
     """Return whom the kill has reached and how long each step took.
 
     How long processes took is known to the server that sent it; after a restart nobody knows.
     """
-    since_ms = (now - kill.at) / timedelta(milliseconds=1)
+    since_ms = (now - deed.at) / timedelta(milliseconds=1)
 
     def after_ms(percent: int) -> float | None:
         reached = receipt.reached_after_ms(percent)
         return None if sent is None or reached is None else round(max(0.0, since_ms + reached), 1)
 
     last_ms = receipt.confirmed_after_ms[-1] if sent and receipt.confirmed_after_ms else None
-    first_t = first_failure(kill.document)
+    first_t = first_failure(deed.document)
     return {
         "processes": receipt.processes,
         "confirmed": receipt.confirmed,
-        "unconfirmed": list(receipt.unconfirmed[:UNCONFIRMED_SHOWN]),
+        "unconfirmed": list(receipt.unconfirmed[:NAMED]),
         "confirmed_after_ms": {str(percent): after_ms(percent) for percent in (50, 99, 100)},
+        "slowest": [
+            {"instance": instance, "after_ms": round(after_s * 1000, 1)}
+            for instance, after_s in (() if way is None else way.slowest)
+        ],
         "steps": {
             "first_failure": None if first_t is None else format_time(from_seconds(first_t)),
-            "received": format_time(kill.evidence.at),
-            "decided": format_time(kill.at),
+            "received": format_time(deed.evidence.at),
+            "decided": format_time(deed.at),
             "committed": None if sent is None else format_time(sent.committed_at),
             "sent": None if sent is None else format_time(sent.sent_at),
             "last_confirmation": (
@@ -203,23 +247,23 @@ def _told(
     }
 
 
-def _look_back(reader: Reader, kill: _Kill, window_s: int) -> Aftermath:
+def _look_back(reader: Reader, deed: _Deed, window_s: int) -> Aftermath:
     """Compare the ten minutes before the kill with the window after it.
 
     The counts of the kill's own minute are told apart by their configuration's version.
     """
-    environment, flag = kill.evidence.environment, kill.evidence.flag
-    minute = int(kill.at.timestamp()) // 60
-    last = int(kill.at.timestamp() + window_s) // 60
+    environment, flag = deed.evidence.environment, deed.evidence.flag
+    minute = int(deed.at.timestamp()) // 60
+    last = int(deed.at.timestamp() + window_s) // 60
     rows = reader.counts(environment, flag, minute - BEFORE_MINUTES)
-    first_off, first_on_again = _off_versions(reader, kill)
+    first_off, first_on_again = _off_versions(reader, deed)
     before = [row for row in rows if row.minute <= minute and row.config_version < first_off]
     after = [
         row
         for row in rows
         if minute <= row.minute <= last and first_off <= row.config_version < first_on_again
     ]
-    decision = kill.document["decision"]
+    decision = deed.document["decision"]
     control = [
         row
         for row in before
@@ -227,19 +271,26 @@ def _look_back(reader: Reader, kill: _Kill, window_s: int) -> Aftermath:
     ]
     quantile = slow_quantile(decision["stream"])
     slow = None if quantile is None else slow_from((row.latency for row in control), quantile)
-    return look_back(_sum(before, slow), _sum(after, slow), _sum(control, slow))
+    left = 0.0
+    if deed.is_rollback:
+        done = deed.document["rollback"]
+        left = done["to_percent"] / done["from_percent"]
+    return look_back(_sum(before, slow), _sum(after, slow), _sum(control, slow), left)
 
 
-def _off_versions(reader: Reader, kill: _Kill) -> tuple[int, int]:
-    """Return the version that the kill made, and the first after it in which it does not stand."""
-    environment, flag = kill.evidence.environment, kill.evidence.flag
-    judged = kill.document["configuration"]["version"]
+def _off_versions(reader: Reader, deed: _Deed) -> tuple[int, int]:
+    """Return the version that it made, and the first after that in which it does not stand."""
+    environment, flag = deed.evidence.environment, deed.evidence.flag
+    if deed.is_rollback:
+        made: int = deed.document["rollback"]["version"]
+        return made, made + 1
+    judged = deed.document["configuration"]["version"]
     newest = reader.configuration(environment, flag)
     off: list[int] = []
     for number in range(judged + 1, 1 + (judged if newest is None else newest.version)):
         version = reader.configuration_version(environment, flag, number)
         standing = None if version is None else version.configuration.kill
-        if standing is not None and standing.id == kill.document["kill"]["id"]:
+        if standing is not None and standing.id == deed.document["kill"]["id"]:
             off.append(number)
         elif off:
             break

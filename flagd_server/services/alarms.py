@@ -2,7 +2,7 @@
 
 An alarm is one (kind, flag, subject) of an environment, however often it is raised. The list in
 memory is for the present; what must not be lost is in the audit, from which it is filled after a
-restart.
+restart, and with what other servers have raised.
 """
 
 import logging
@@ -38,12 +38,14 @@ class AlarmKind(StrEnum):
     - `poisoned_telemetry`: a reporter's unit events are out of proportion and set aside.
     - `sample_ratio`: the shares of a split don't match its weights.
     - `brake`: too many kills in a minute.
+    - `local_kill`: a process took a flag off by its own evidence.
     """
 
     TELEMETRY_CAPPED = "telemetry_capped"
     POISONED_TELEMETRY = "poisoned_telemetry"
     SAMPLE_RATIO = "sample_ratio"
     BRAKE = "brake"
+    LOCAL_KILL = "local_kill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Alarm:
     Attributes:
         subject: what it is about, such as the id of a token or the key of a flag.
         detail: one sentence, of the last time.
-        count: how often it was raised; of the time before a restart, in how many hours.
+        count: how often it was raised by this server since its start; for the rest, in how many
+            hours.
     """
 
     kind: AlarmKind
@@ -89,6 +92,7 @@ class Alarms:
         self._lock = threading.Lock()
         self._alarms: LRUCache[_Key, Alarm] | None = None
         self._audited: LRUCache[_Key, datetime] = LRUCache(_MAX_ALARMS)
+        self._read_up_to = 0  # id of the newest audit entry that was looked at
         # What was audited in the transaction that is open; writers take turns, so there is one.
         self._open: tuple[Transaction, set[_Key]] | None = None
 
@@ -106,8 +110,9 @@ class Alarms:
         now = self._clock.now()
         key = (environment, kind, flag, subject)
         with self._lock:
-            self._loaded(tx)
             if self._open is None or self._open[0] is not tx:
+                # Once in a transaction: what it has written itself is not durable yet.
+                self._loaded(tx)
                 self._open = (tx, set())
             written = self._open[1]
             is_due = key not in written and self._audited.get(key) != _hour(now)
@@ -180,13 +185,24 @@ class Alarms:
         return sorted(mine, key=lambda alarm: alarm.last_at, reverse=True)
 
     def _loaded(self, reader: Reader) -> LRUCache[_Key, Alarm]:
+        """Return the alarms with those that other servers have raised by now."""
         if self._alarms is None:
             self._alarms = LRUCache(_MAX_ALARMS)
-            since = self._clock.now() - _LISTED_FOR
+        since = self._clock.now() - _LISTED_FOR
+        newest = reader.audit(1, action=ACTION)
+        if newest and newest[0].id > self._read_up_to:
             for entry in reversed(reader.audit(_MAX_ALARMS, action=ACTION)):
-                if entry.at >= since and entry.environment is not None:
-                    self._put(_alarm(entry.environment, entry))
+                if entry.id > self._read_up_to and entry.at >= since and entry.environment:
+                    self._take_over(_alarm(entry.environment, entry))
+            self._read_up_to = newest[0].id
         return self._alarms
+
+    def _take_over(self, alarm: Alarm) -> None:
+        """Put an alarm from the audit on the list, unless it is one of this server's."""
+        assert self._alarms is not None
+        held = self._alarms.get(_key(alarm))
+        if held is None or held.last_at < alarm.last_at:
+            self._put(alarm)
 
     def _note(self, alarm: Alarm) -> None:
         with self._lock:
@@ -195,12 +211,16 @@ class Alarms:
 
     def _put(self, alarm: Alarm) -> None:
         assert self._alarms is not None, "they are loaded before one is raised"
-        key = (alarm.environment, alarm.kind, alarm.flag, alarm.subject)
+        key = _key(alarm)
         before = self._alarms.get(key)
         if before is not None:
             alarm = replace(alarm, first_at=before.first_at, count=before.count + 1)
         self._alarms[key] = alarm
         self._audited[key] = _hour(alarm.last_at)
+
+
+def _key(alarm: Alarm) -> _Key:
+    return alarm.environment, alarm.kind, alarm.flag, alarm.subject
 
 
 def _hour(at: datetime) -> datetime:

@@ -1,5 +1,6 @@
 """Who did what, newest first."""
 
+from flagd_server.domain.audit_chain import Head
 from flagd_server.services.paging import DEFAULT_LIMIT, Page, page
 from flagd_server.storage.base import Storage
 from flagd_server.storage.records import AuditEntry
@@ -10,6 +11,11 @@ class Audit:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+
+    def head(self) -> Head:
+        """Return id and hash of the newest entry, to be kept elsewhere."""
+        with self._storage.read() as reader:
+            return reader.audit_head()
 
     def list(
         self,

@@ -162,6 +162,28 @@ class Claims:
             f"too many services for their latency to be measured; last, {service!r}",
         )
 
+    def cap_numbers(self, tx: Transaction, environment: str, token: Token, instance: str) -> None:
+        """Tell that a summary claims a number that its instance can't have got to."""
+        self._cap(
+            tx,
+            environment,
+            "numbers of an instance",
+            f"{token.id}: numbers of an instance",
+            f"token {token.name!r} sends numbers from far ahead; last, for instance {instance!r}",
+        )
+
+    def cap_deployments(
+        self, tx: Transaction, environment: str, service: str, version: str
+    ) -> None:
+        """Tell that a version is one too many to become a deployment by its reports alone."""
+        self._cap(
+            tx,
+            environment,
+            "deployments",
+            "deployments",
+            f"too many new versions of services; last, {version!r} of {service!r}",
+        )
+
     def _names(self, environment: str, flag: str, token: Token) -> _FlagNames:
         key = (environment, flag, token.kind)
         names = self._flags.get(key)

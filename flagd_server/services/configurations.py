@@ -4,10 +4,13 @@ A PATCH that changes nothing succeeds and makes no version: a tool that sends wh
 and again does not fill the history.
 """
 
-from flagd_server.domain.changes import changed, is_same, rolled_back
+from collections.abc import Callable
+
+from flagd_server.domain.changes import changed, is_same, reaches_users, rolled_back
 from flagd_server.domain.configuration import Configuration, JsonObject
 from flagd_server.errors import InvalidError, NotFoundError
 from flagd_server.services.lookups import (
+    anybody_may,
     check_configuration,
     require_changeable,
     require_configuration,
@@ -39,8 +42,13 @@ class Configurations:
         expected_version: int,
         actor: str,
         comment: str = "",
+        require_release: Callable[[str], None] = anybody_may,
     ) -> ConfigurationVersion:
         """Replace each given field whole; see `domain.changes.changed`.
+
+        Args:
+            require_release: called with the environment where the change would reach users;
+                raises NotAllowedError.
 
         Returns:
             The newest version, which is the present one where nothing differs.
@@ -54,6 +62,8 @@ class Configurations:
         with self._storage.transaction() as tx:
             record, present = require_changeable(tx, environment, flag, expected_version)
             configuration = changed(present.configuration, changes, flag, present.version + 1)
+            if reaches_users(present.configuration, configuration):
+                require_release(environment)
             return self._apply(
                 tx, record, present, configuration, "update", actor=actor, comment=comment
             )

@@ -91,14 +91,14 @@ class Environments:
 
         Raises:
             NotFoundError: there is no such environment.
-            ConflictError: an application could still be using it: a token of its is not revoked.
+            ConflictError: an application could still be using it: a token of its is alive.
         """
         with self._storage.transaction() as tx:
             require_environment(tx, key)
             alive = [
                 token.id
                 for token in tx.tokens()
-                if token.environment == key and token.revoked_at is None
+                if token.environment == key and token.is_alive(self._publisher.clock.now())
             ]
             if alive:
                 raise ConflictError(

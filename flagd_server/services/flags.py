@@ -5,7 +5,7 @@ change of them is held against each environment, and makes a new version in each
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,9 +16,8 @@ from flagd_server.domain.faults import Fault
 from flagd_server.domain.validation import check_variants
 from flagd_server.errors import ConflictError, InvalidError, VersionConflictError
 from flagd_server.services.dependants import faults_of_dependants, flags_needing
-from flagd_server.services.lookups import check_configuration, require_flag
+from flagd_server.services.lookups import anybody_may, check_configuration, require_flag
 from flagd_server.services.publishing import Publisher
-from flagd_server.services.snapshots import encode_flag
 from flagd_server.storage.base import Storage, Transaction
 from flagd_server.storage.records import ConfigurationVersion, Flag
 
@@ -137,10 +136,15 @@ class Flags:
         actor: str,
         comment: str = "",
         expected_version: int | None = None,
+        require_release: Callable[[str], None] = anybody_may,
     ) -> Flag:
         """Replace each given field whole. What changes nothing makes no version.
 
         Archiving ends delivery everywhere at once; bringing back is `archived: false`.
+
+        Args:
+            require_release: called with each environment where the change would reach users;
+                raises NotAllowedError.
 
         Raises:
             NotFoundError: there is no such flag.
@@ -161,6 +165,8 @@ class Flags:
             flag = replace(
                 changed, version=present.version + 1, updated_at=self._publisher.clock.now()
             )
+            for environment in _reached(tx, present, flag):
+                require_release(environment)
             tx.update_flag(flag)
             self._check(tx, present, flag)
             self._publisher.record(
@@ -222,8 +228,7 @@ class Flags:
                 )
         elif flag.archived != present.archived:
             for version in tx.configurations_of(flag.key):
-                encoded = None if flag.archived else encode_flag(flag, version)
-                self._publisher.announce_flag(tx, version.environment, flag.key, encoded)
+                self._publisher.announce_flag(tx, flag, version)
 
 
 def _changed(present: Flag, changes: Mapping[str, Any]) -> Flag:
@@ -237,6 +242,24 @@ def _changed(present: Flag, changes: Mapping[str, Any]) -> Flag:
     if lifetime == "permanent":
         updates["expires_at"] = None
     return replace(present, **updates)
+
+
+def _reached(tx: Transaction, present: Flag, flag: Flag) -> list[str]:
+    """Return the environments whose users may be served something else after the change."""
+    if flag.archived == present.archived and _has_same_variants(flag, present):
+        return []
+
+    def is_reached(version: ConfigurationVersion) -> bool:
+        off = version.configuration.off_variant
+        return (
+            flag.archived != present.archived
+            or version.configuration.enabled
+            or _json(flag.variants.get(off)) != _json(present.variants.get(off))
+        )
+
+    return [
+        version.environment for version in tx.configurations_of(flag.key) if is_reached(version)
+    ]
 
 
 def _lifetime_faults(lifetime: str, expires_at: datetime | None) -> list[Fault]:

@@ -1,30 +1,39 @@
 """The guard at work: feeds each flag's life with what is reported, and acts on its decision.
 
+One server does, the leader; the others follow what it stores, to show it.
+
 What a life knows is a function of its stored events, in the order of their commit. A decision,
 its evidence and the kill are written in the transaction that stores the summary which decided,
 so that neither a crash nor a restart can lose or repeat one.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from flagd_server.domain.configuration import Configuration
-from flagd_server.domain.guard.judgement import WITNESS_BAR
+from flagd_server.domain.guard.blindness import Blind
+from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.lifecycle import (
     Effect,
-    effect_of,
+    acts_on_breach,
     is_guardable,
-    kills_on_breach,
 )
 from flagd_server.domain.guard.records import Cell
 from flagd_server.domain.guard.report import report
 from flagd_server.services.acting import Acting, Action, Judged
 from flagd_server.services.kills import Kills
 from flagd_server.services.lives import SAMPLED_HASHES, Life, Lives, objectives_of
+from flagd_server.services.rollbacks import Rollbacks
+from flagd_server.services.shared_salts import flags_sharing, goes_first
 from flagd_server.storage.base import Reader, Storage, Transaction
 from flagd_server.storage.records import ConfigurationVersion
+
+T = TypeVar("T")
+
+# Gates look every two seconds, and a page that shows a guard asks for several of its flags.
+_FRESH_S = 0.5
 
 OnDecision = Callable[[str, str, str, str], None]
 RaiseAlarm = Callable[[Transaction, str, str, str, str, str | None], None]
@@ -34,14 +43,16 @@ RaiseAlarm = Callable[[Transaction, str, str, str, str, str | None], None]
 @dataclass(frozen=True, slots=True)
 class WatchState:
     """Attributes:
-    blind: the reasons why the guard of the flag cannot see; empty where it can.
+    blind: why the guard of the flag cannot see; empty where it can.
     is_held: it has decided against the flag, or holds its rollout.
+    version: the configuration version that it has taken notice of.
     """
 
     environment: str
     flag: str
-    blind: tuple[str, ...]
+    blind: tuple[Blind, ...]
     is_held: bool
+    version: int = 0
 
 
 class Guarding:
@@ -56,33 +67,50 @@ class Guarding:
         self,
         storage: Storage,
         kills: Kills,
+        rollbacks: Rollbacks,
         on_decision: OnDecision = lambda environment, flag, mode, evidence: None,
         raise_alarm: RaiseAlarm = lambda tx, environment, kind, subject, detail, flag: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
         self._storage = storage
-        self._acting = Acting(kills, on_decision)
+        self._acting = Acting(kills, rollbacks, on_decision)
         self._raise_alarm = raise_alarm
-        # Guards the two below against readers of the running evidence; never held over I/O that
+        # Guards those below against readers of the running evidence; never held over I/O that
         # waits for another lock but the storage's own.
         self._lock = threading.RLock()
         self._lives: Lives | None = None
+        # Whether this process feeds them: then they are ahead of whatever the storage could tell.
+        self._feeds = False
+        self._refreshed_at = -_FRESH_S
         self._sequences: dict[str, int] = {}
+        self._before_report: Callable[[], None] = lambda: None
 
     def exposed_below(self, environment: str) -> int:
-        """Return the hash below which SDKs are to report that a unit was exposed, at 64 bits."""
+        """Return the hash below which SDKs are to report that a unit was exposed, at 64 bits.
+
+        Known to the one server that feeds the guard.
+        """
         with self._lock:
             return SAMPLED_HASHES if self._lives is None else self._lives.exposed_below(environment)
 
     def forget(self) -> None:
-        """Drop what is in memory, after a transaction that failed; the storage still has it."""
+        """Drop what is in memory; the storage still has it.
+
+        After a transaction that failed, and where this server begins to lead or leads no more.
+        """
         with self._lock:
             self._lives = None
+            self._feeds = False
             self._sequences = {}
 
-    def note_objectives(self, environment: str) -> None:
-        """Look at the environment's objectives again before the next summary."""
+    def note_objectives(self, environment: str | None = None) -> None:
+        """Look at the environment's objectives again before the next summary; None for all."""
         with self._lock:
-            self._sequences.pop(environment, None)
+            if environment is None:
+                self._sequences.clear()
+            else:
+                self._sequences.pop(environment, None)
 
     def take_notice(self, tx: Transaction, environment: str, at: float) -> None:
         """Catch up with the changes that people and tools have made since the last transaction."""
@@ -106,7 +134,8 @@ class Guarding:
                     lives.start_over(tx, life, at, "objectives")
                 elif life.version != newest.version and self._catch_up(tx, lives, life, newest, at):
                     killed.append(newest.flag)
-            self._announce_kills(tx, lives, environment, at, killed)
+            for flag in killed:
+                self._announce(tx, lives, environment, at, flag, Action.KILL)
             self._sequences[environment] = known.sequence
 
     def is_guarded(self, environment: str, flag: str) -> bool:
@@ -114,7 +143,12 @@ class Guarding:
         return self._lives is not None and (environment, flag) in self._lives
 
     def observe(
-        self, tx: Transaction, environment: str, at: float, cells: Mapping[str, Sequence[Cell]]
+        self,
+        tx: Transaction,
+        environment: str,
+        at: float,
+        cells: Mapping[str, Sequence[Cell]],
+        before_report: Callable[[], None] = lambda: None,
     ) -> None:
         """Feed one summary to the lives of its flags and act where it decides.
 
@@ -123,8 +157,10 @@ class Guarding:
         Args:
             at: time of commit, seconds since the Unix epoch.
             cells: the summary's believable cells by flag.
+            before_report: writes what a report is to tell of this summary, and is not there yet.
         """
         with self._lock:
+            self._before_report = before_report
             lives = self._loaded(tx)
             for flag, of_flag in cells.items():
                 life = lives.get((environment, flag))
@@ -149,29 +185,56 @@ class Guarding:
             t = max(life.guard.last_t or life.guard.started_at, at or 0.0)
             return {"life": life.id, "configuration_version": life.version, **report(life.guard, t)}
 
+    def examine(self, environment: str, flag: str, look: Callable[[FlagGuard], T]) -> T | None:
+        """Return what `look` makes of a flag's guard, None where no life of it runs.
+
+        It must change nothing, and be quick: the next summary waits.
+        """
+        with self._lock:
+            life = self._present().get((environment, flag))
+            return None if life is None else look(life.guard)
+
     def states(self, at: float) -> list[WatchState]:
         """Return how each flag under guard stands at a time, for metrics."""
         with self._lock:
-            return [
-                WatchState(
-                    life.environment,
-                    life.flag,
-                    tuple({blind.reason for blind in life.guard.blindness(at)}),
-                    life.guard.standing_decision is not None,
-                )
-                for life in self._present().values()
-            ]
+            return [_watch_state(life, at) for life in self._present().values()]
+
+    def state_of(self, environment: str, flag: str, at: float) -> WatchState | None:
+        """Return how a flag stands at a time; None where no life of it runs."""
+        with self._lock:
+            life = self._present().get((environment, flag))
+            return None if life is None else _watch_state(life, at)
 
     def _present(self) -> Lives:
-        """Return the lives outside any transaction; the caller holds the lock."""
-        if self._lives is None:
-            with self._storage.read() as reader:
-                return self._loaded(reader)
-        return self._lives
+        """Return the lives outside any transaction; the caller holds the lock.
 
-    def _loaded(self, reader: Reader) -> Lives:
+        Where another server feeds them, they are as it has stored them half a second ago at most.
+        """
+        if self._lives is not None and (
+            self._feeds or self._monotonic() < self._refreshed_at + _FRESH_S
+        ):
+            return self._lives
+        with self._storage.read() as reader:
+            return self._followed(reader)
+
+    def _followed(self, reader: Reader) -> Lives:
+        """Return the lives as of a view; the caller holds the lock."""
         if self._lives is None:
             self._lives = Lives.load(reader)
+        elif not self._feeds:
+            try:
+                self._lives.refresh(reader)
+            except BaseException:
+                self._lives = None
+                raise
+        self._refreshed_at = self._monotonic()
+        return self._lives
+
+    def _loaded(self, tx: Transaction) -> Lives:
+        """Return the lives to feed them in a transaction; the caller holds the lock."""
+        if self._lives is None or not self._feeds:
+            self._lives = Lives.load(tx)
+            self._feeds = True
         return self._lives
 
     def _catch_up(
@@ -183,17 +246,7 @@ class Guarding:
         at: float,
     ) -> bool:
         """Take each version since the one the life knows in turn; return whether one was a kill."""
-        before = tx.configuration_version(life.environment, life.flag, life.version)
-        effects = []
-        for number in range(life.version + 1, newest.version + 1):
-            after = tx.configuration_version(life.environment, life.flag, number)
-            if before is not None and after is not None:
-                effects.append(
-                    effect_of(
-                        before.configuration, before.variants, after.configuration, after.variants
-                    )
-                )
-            before = after
+        effects = life.effects_up_to(tx, newest)
         life.version = newest.version
         ending = next(
             (
@@ -211,19 +264,22 @@ class Guarding:
                     self._feed(tx, lives, life, at, (), announced=what)
         return ending == "killed"
 
-    def _announce_kills(
+    def _announce(
         self,
         tx: Transaction,
         lives: Lives,
         environment: str,
         at: float,
-        killed: Sequence[str],
+        flag: str,
+        action: Action,
     ) -> None:
-        """A kill changes what the users of other flags meet: each of their lives gets an epoch."""
-        for flag in killed:
-            for life in lives.of(environment):
-                if life.flag != flag:
-                    self._feed(tx, lives, life, at, (), announced=f"kill of {flag}")
+        """A kill changes what the users of other flags meet: each of their lives gets an epoch.
+
+        So does a rollback.
+        """
+        for life in lives.of(environment):
+            if life.flag != flag:
+                self._feed(tx, lives, life, at, (), announced=f"{action.value} of {flag}")
 
     def _feed(
         self,
@@ -252,67 +308,53 @@ class Guarding:
         *,
         is_released: bool = False,
     ) -> None:
+        self._before_report()
         newest = tx.configuration(life.environment, life.flag)
         assert newest is not None, "a life belongs to a configuration"
-        sharing = self._sharing(tx, lives, life, newest.configuration)
-        first = _goes_first(newest, sharing)
+        sharing = flags_sharing(tx, lives, life, newest.configuration)
+        first = goes_first(newest, sharing)
         judged = Judged(life.id, life.guard, newest, first, sorted(row.flag for row in sharing))
         action = self._acting.act(tx, judged, at, is_released=is_released)
-        killed, restarted = life, judged.sharing
+        acted_on, restarted = life, judged.sharing
         if action is Action.DEFERRED and first is not None:
-            killed = lives[life.environment, first]
+            acted_on = lives[life.environment, first]
             rival_newest = next(row for row in sharing if row.flag == first)
             restarted = sorted({row.flag for row in sharing if row.flag != first} | {life.flag})
             judged = Judged(
                 life.id, life.guard, rival_newest, None, restarted, decided_on=life.flag
             )
             action = self._acting.act(tx, judged, at, is_released=is_released)
-        if action is Action.KILL:
-            self._after_kill(tx, lives, killed, at, restarted)
+        if action in (Action.KILL, Action.ROLLBACK):
+            self._after_acting(tx, lives, acted_on, at, restarted, action)
         elif action is Action.BRAKED:
             reason = life.guard.decision.reason
-            self._raise_alarm(tx, life.environment, "brake", life.environment, reason, killed.flag)
+            self._raise_alarm(
+                tx, life.environment, "brake", life.environment, reason, acted_on.flag
+            )
 
-    def _after_kill(
+    def _after_acting(
         self,
         tx: Transaction,
         lives: Lives,
-        killed: Life,
+        acted_on: Life,
         at: float,
         sharing: Sequence[str],
+        action: Action,
     ) -> None:
-        """End the life; those whose coins were the same start anew, the others are told."""
-        lives.end(tx, killed, at, "killed")
-        for flag in sharing:
-            life = lives.get((killed.environment, flag))
-            if life is not None:
-                why = f"kill of {killed.flag}, which shares its salt"
-                lives.start_over(tx, life, at, why)
-        self._announce_kills(tx, lives, killed.environment, at, [killed.flag])
+        """End the life; after a rollback the next one watches what is served now.
 
-    def _sharing(
-        self,
-        tx: Transaction,
-        lives: Lives,
-        life: Life,
-        configuration: Configuration,
-    ) -> list[ConfigurationVersion]:
-        """Return the flags whose failing users can't be told from this one's, and who have some.
-
-        Splits that share a salt place every unit alike: a fault of either shows in both.
+        Those whose coins were the same start anew, the others are told.
         """
-        own = {(split["salt"], split["bucket_by"]) for _, split in configuration.splits()}
-        found = []
-        for other in lives.values():
-            if other.environment != life.environment or other.flag == life.flag:
-                continue
-            newest = tx.configuration(other.environment, other.flag)
-            if newest is None:
-                continue
-            salts = {(s["salt"], s["bucket_by"]) for _, s in newest.configuration.splits()}
-            if own & salts and other.guard.highest_e_value >= WITNESS_BAR:
-                found.append(newest)
-        return found
+        if action is Action.ROLLBACK:
+            lives.start_over(tx, acted_on, at, "rolled back")
+        else:
+            lives.end(tx, acted_on, at, "killed")
+        for flag in sharing:
+            life = lives.get((acted_on.environment, flag))
+            if life is not None:
+                why = f"{action.value} of {acted_on.flag}, which shares its salt"
+                lives.start_over(tx, life, at, why)
+        self._announce(tx, lives, acted_on.environment, at, acted_on.flag, action)
 
     def waiting(self, reader: Reader, environment: str) -> list[str]:
         """Return the flags that only a brake keeps on, by key.
@@ -320,7 +362,7 @@ class Guarding:
         Where nothing holds it back, a decision to kill ends its life.
         """
         with self._lock:
-            lives = self._loaded(reader).values()
+            lives = self._followed(reader).values()
             decided = [
                 life for life in lives if life.environment == environment and life.guard.has_killed
             ]
@@ -331,7 +373,7 @@ class Guarding:
             if (
                 newest is not None
                 and newest.configuration.kill is None
-                and kills_on_breach(newest.configuration)
+                and acts_on_breach(newest.configuration)
                 and not (flag is not None and flag.archived)
             ):
                 found.append(life.flag)
@@ -351,13 +393,11 @@ class Guarding:
             return waiting
 
 
-def _goes_first(
-    newest: ConfigurationVersion, sharing: Sequence[ConfigurationVersion]
-) -> str | None:
-    """Return which flag was changed last, where it is not this one: it is the first suspect.
-
-    One that is not to be killed can't go first, or the one at fault would stay on.
-    """
-    killable = (row for row in sharing if kills_on_breach(row.configuration))
-    last = max(killable, key=lambda row: row.at, default=newest)
-    return last.flag if last.at > newest.at else None
+def _watch_state(life: Life, at: float) -> WatchState:
+    return WatchState(
+        life.environment,
+        life.flag,
+        tuple(life.guard.blindness(at)),
+        life.guard.standing_decision is not None,
+        life.version,
+    )

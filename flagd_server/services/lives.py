@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.lifecycle import is_guardable, policy_of
+from flagd_server.domain.guard.lifecycle import Effect, effect_of, is_guardable, policy_of
 from flagd_server.domain.guard.records import Cell, Event, parse_event
 from flagd_server.storage.base import Reader, Transaction
 from flagd_server.storage.records import ConfigurationVersion, GuardLife
@@ -35,6 +35,7 @@ class Life:
         version: the configuration version it has taken notice of.
         releases: (service, version) pairs it has heard from.
         unsaved: events since the state was saved.
+        last_event: id of the last event that it has observed; 0 before the first.
     """
 
     id: int
@@ -45,6 +46,7 @@ class Life:
     guard: FlagGuard
     releases: dict[str, list[str]] = field(default_factory=dict)
     unsaved: int = 0
+    last_event: int = 0
 
     def to_document(self) -> dict[str, Any]:
         return {
@@ -68,16 +70,39 @@ class Life:
             document["version"],
             FlagGuard.from_document(document["guard"]),
             document["releases"],
+            last_event=state.event_id,
         )
-        for stored in reader.guard_events_after(row.id, state.event_id):
-            event = json.loads(stored.document)
-            life.version = event.pop("version")
-            parsed = parse_event(event)
-            life.note_releases(parsed.cells)
-            life.guard.observe(parsed)
-            life.unsaved += 1
-        life.guard.take_alarms()  # raised when it happened
+        life.replay(reader)
         return life
+
+    def replay(self, reader: Reader) -> None:
+        """Observe the stored events since the last one."""
+        for stored in reader.guard_events_after(self.id, self.last_event):
+            event = json.loads(stored.document)
+            self.version = event.pop("version")
+            parsed = parse_event(event)
+            self.note_releases(parsed.cells)
+            self.guard.observe(parsed)
+            self.unsaved += 1
+            self.last_event = stored.id
+        self.guard.take_alarms()  # raised when it happened
+
+    def effects_up_to(
+        self, reader: Reader, newest: ConfigurationVersion
+    ) -> list[tuple[Effect, str]]:
+        """Return what each version since the one it knows means to it, in order."""
+        before = reader.configuration_version(self.environment, self.flag, self.version)
+        effects = []
+        for number in range(self.version + 1, newest.version + 1):
+            after = reader.configuration_version(self.environment, self.flag, number)
+            if before is not None and after is not None:
+                effects.append(
+                    effect_of(
+                        before.configuration, before.variants, after.configuration, after.variants
+                    )
+                )
+            before = after
+        return effects
 
     def note_releases(self, cells: Sequence[Cell]) -> str | None:
         """Remember the services' versions; return what to announce where one is new to the life.
@@ -106,6 +131,26 @@ class Lives(dict[tuple[str, str], Life]):
     @classmethod
     def load(cls, reader: Reader) -> "Lives":
         return cls(Life.load(reader, row) for row in reader.running_lives())
+
+    def refresh(self, reader: Reader) -> None:
+        """Follow what another server has made of the lives, by what it has stored."""
+        progress = {each.life_id: each for each in reader.guard_progress()}
+        for key, life in tuple(self.items()):
+            if life.id not in progress:
+                del self[key]
+        known = {life.id: life for life in self.values()}
+        anew = set()
+        for life_id, stored in progress.items():
+            followed = known.get(life_id)
+            # Events that a saved state covers may be gone.
+            if followed is None or followed.last_event < stored.state_event:
+                anew.add(life_id)
+            elif followed.last_event < stored.last_event:
+                followed.replay(reader)
+        for row in reader.running_lives() if anew else ():
+            if row.id in anew:
+                self[row.environment, row.flag] = Life.load(reader, row)
+        self._exposed_below.clear()
 
     def of(self, environment: str) -> list[Life]:
         return [life for life in self.values() if life.environment == environment]
@@ -161,6 +206,7 @@ class Lives(dict[tuple[str, str], Life]):
         has_units = any(cell.units for cell in cells)
         event_id = tx.append_guard_event(life.id, at, document, has_units=has_units)
         life.unsaved += 1
+        life.last_event = event_id
         if life.unsaved >= EVENTS_PER_STATE:
             tx.save_guard_state(life.id, event_id, json.dumps(life.to_document()))
             life.unsaved = 0

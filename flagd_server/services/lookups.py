@@ -12,6 +12,10 @@ from flagd_server.storage.base import Reader
 from flagd_server.storage.records import ConfigurationVersion, Environment, Flag
 
 
+def anybody_may(environment: str) -> None:
+    """Let a change reach users: in place of what asks for the caller's rights."""
+
+
 def require_environment(reader: Reader, key: str) -> Environment:
     """Return the environment, or raise NotFoundError."""
     environment = reader.environment(key)
@@ -51,10 +55,27 @@ def require_changeable(
     present = require_configuration(reader, environment, flag_key)
     if present.version != expected_version:
         raise VersionConflictError(present.version)
-    flag = require_flag(reader, flag_key)
+    return _require_unarchived(reader, flag_key), present
+
+
+def require_delivered(
+    reader: Reader, environment: str, flag_key: str
+) -> tuple[Flag, ConfigurationVersion]:
+    """Return the flag and its newest configuration, for a change by whoever sees it now.
+
+    Raises:
+        NotFoundError: there is no such flag or environment.
+        ConflictError: the flag is archived.
+    """
+    present = require_configuration(reader, environment, flag_key)
+    return _require_unarchived(reader, flag_key), present
+
+
+def _require_unarchived(reader: Reader, key: str) -> Flag:
+    flag = require_flag(reader, key)
     if flag.archived:
-        raise ConflictError(f"flag {flag_key!r} is archived; bring it back first")
-    return flag, present
+        raise ConflictError(f"flag {key!r} is archived; bring it back first")
+    return flag
 
 
 def segment_conditions(reader: Reader, environment: str) -> dict[str, JsonObject]:

@@ -1,17 +1,20 @@
 """The one way by which a change reaches the storage, and then applications.
 
 A change, its history, its audit entry and its new sequence number are written in the transaction
-that the caller has open; what applications are told is prepared there too, and goes out after the
-commit. If the commit fails, nobody hears of anything.
+that the caller has open; what applications are told is prepared there too. Every server hears of it
+after the commit, this one too, and `propagation` takes it from there. If the commit fails, nobody
+hears of anything.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from flagd_sdk.core import sse
+from flagd_server import request_id
 from flagd_server.clock import Clock
 from flagd_server.domain.configuration import Configuration, JsonObject
-from flagd_server.services.snapshots import Snapshots, encode, encode_flag, encode_segments
+from flagd_server.services.notices import Topic
+from flagd_server.services.own_changes import OwnChanges
+from flagd_server.services.snapshots import encode_flag, encode_segments
 from flagd_server.storage.base import Transaction
 from flagd_server.storage.records import AuditEntry, ConfigurationVersion, Flag
 
@@ -33,12 +36,15 @@ class Published:
 
 
 class Publisher:
-    """Writes changes within a transaction, and announces them after it."""
+    """Writes changes within a transaction, and has them announced after it.
 
-    def __init__(self, snapshots: Snapshots, hub: Announcer, clock: Clock) -> None:
+    Args:
+        own: where whoever listens in this process finds what it has encoded already.
+    """
+
+    def __init__(self, clock: Clock, own: OwnChanges | None = None) -> None:
         self.clock = clock
-        self._snapshots = snapshots
-        self._hub = hub
+        self._own = OwnChanges() if own is None else own
 
     def apply_config_change(
         self,
@@ -118,44 +124,38 @@ class Publisher:
             ),
         )
 
-    def announce_flag(
-        self, tx: Transaction, environment: str, key: str, encoded: bytes | None
-    ) -> int:
+    def announce_flag(self, tx: Transaction, flag: Flag, version: ConfigurationVersion) -> int:
         """Have one flag announced under a new sequence number, which is returned.
 
         Args:
-            encoded: the flag as it is delivered; None where it is delivered no longer.
+            flag: one that is archived is delivered no longer.
+            version: the newest one of the environment.
         """
+        environment = version.environment
+        encoded = None if flag.archived else encode_flag(flag, version)
         sequence = self._next_sequence(tx, environment)
-        event = sse.encode(
-            "flag",
-            b'{"sequence":%d,"key":%b,"flag":%b}'
-            % (sequence, encode(key), b"null" if encoded is None else encoded),
-            str(sequence),
+        tx.announce(
+            Topic.FLAG,
+            {
+                "environment": environment,
+                "sequence": sequence,
+                "key": flag.key,
+                "version": None if flag.archived else version.version,
+                "own": self._own.keep(encoded),
+            },
         )
-
-        def announce() -> None:
-            self._snapshots.apply_flag(environment, sequence, key, encoded)
-            self._hub.publish(environment, sequence, event)
-
-        tx.after_commit(announce)
         return sequence
 
     def announce_segments(self, tx: Transaction, environment: str) -> int:
         """Have the whole flag set announced, with the segments as `tx` sees them now."""
         sequence = self._next_sequence(tx, environment)
-        encoded = encode_segments(tx, environment)
-
-        def announce() -> None:
-            self._snapshots.apply_segments(environment, sequence, encoded)
-            self._hub.publish(environment, sequence, self._snapshots.current(environment).event)
-
-        tx.after_commit(announce)
+        own = self._own.keep(encode_segments(tx, environment))
+        tx.announce(Topic.SEGMENTS, {"environment": environment, "sequence": sequence, "own": own})
         return sequence
 
     def forget_environment(self, tx: Transaction, environment: str) -> None:
         """Have the flag set of a deleted environment dropped."""
-        tx.after_commit(lambda: self._snapshots.forget(environment))
+        tx.announce(Topic.ENVIRONMENT, {"environment": environment})
 
     def record(
         self,
@@ -171,7 +171,9 @@ class Publisher:
         comment: str = "",
         detail: JsonObject | None = None,
     ) -> None:
-        """Write an audit entry of this moment."""
+        """Write an audit entry of this moment; its detail names the request, where one asked."""
+        current = request_id.CURRENT.get()
+        of_request: JsonObject = {} if current is None else {"request_id": current}
         tx.append_audit(
             AuditEntry(
                 at=self.clock.now(),
@@ -183,15 +185,13 @@ class Publisher:
                 before_version=before_version,
                 after_version=after_version,
                 comment=comment,
-                detail=detail or {},
+                detail={**(detail or {}), **of_request},
             )
         )
 
     def _write(self, tx: Transaction, flag: Flag, version: ConfigurationVersion) -> Published:
         tx.write_configuration(version)
-        encoded = None if flag.archived else encode_flag(flag, version)
-        sequence = self.announce_flag(tx, version.environment, flag.key, encoded)
-        return Published(version, sequence)
+        return Published(version, self.announce_flag(tx, flag, version))
 
     def _next_sequence(self, tx: Transaction, environment: str) -> int:
         record = tx.environment(environment)

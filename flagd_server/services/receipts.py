@@ -1,13 +1,16 @@
 """Who has applied which sequence: what a kill that waits for its confirmation is told.
 
-A process confirms a sequence by the telemetry it sends; a kill makes it send at once.
+A process confirms a sequence by the telemetry it sends; a kill makes it send at once. What other
+servers hear of theirs they tell (`roll_call`), so that each knows the processes of all.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
+
+from flagd_server.services.followed_kills import FollowedKills, KillWay, OnReached
 
 # An instance without a stream still counts for this long after its last word: its stream may be
 # down while it polls, and saying that a kill reached everybody would be wrong.
@@ -54,10 +57,15 @@ class Receipt:
         return self.confirmed_after_ms[needed - 1] if 0 < needed <= self.confirmed else None
 
 
+OnNews = Callable[[str, str, int], None]
+"""(environment, instance, sequence)"""
+
+
 class _Instance:
-    __slots__ = ("applied_at", "heard_at", "sequence")
+    __slots__ = ("applied_at", "heard_at", "heard_here_at", "sequence")
 
     def __init__(self) -> None:
+        self.heard_here_at = -inf  # by this server itself
         self.sequence = -1
         self.applied_at = 0.0  # when it first told of its sequence
         self.heard_at = 0.0
@@ -80,12 +88,17 @@ class Receipts:
     Args:
         connected: (environment) -> the instances that have a stream open.
         clock: monotonic seconds.
+        on_reached: told when a kill that is followed has reached a share of the processes.
+        on_news: told (environment, instance, sequence) of what a process has told this server and
+            is new; it must be quick.
     """
 
     def __init__(
         self,
         connected: Callable[[str], frozenset[str]],
         clock: Callable[[], float] = time.monotonic,
+        on_reached: OnReached = lambda environment, percent, seconds: None,
+        on_news: OnNews = lambda environment, instance, sequence: None,
     ) -> None:
         self._connected = connected
         self._clock = clock
@@ -93,26 +106,63 @@ class Receipts:
         self._changed = threading.Condition()
         self._environments: dict[str, dict[str, _Instance]] = {}
         self._waiters: set[_Waiter] = set()
+        self._followed = FollowedKills(on_reached)
         self._counts: dict[str, tuple[int, float]] = {}  # environment → processes, counted when
         self._prune_at = 0.0
+        self._on_news = on_news
         self._is_closed = False
 
     def applied(self, environment: str, instance: str, sequence: int) -> None:
-        """Note that an instance serves the flag set of this sequence."""
+        """Note that an instance serves the flag set of this sequence; it told this server."""
         with self._changed:
             now = self._clock()
             self._prune(now)
-            instances = self._environments.setdefault(environment, {})
-            # Taken out and put back: the order of the dictionary is that of the last word.
-            entry = instances.pop(instance, None) or _Instance()
-            if not entry.heard_at and len(instances) >= MAX_INSTANCES:
-                del instances[next(iter(instances))]
-            instances[instance] = entry
-            entry.heard_at = now
-            if sequence > entry.sequence:
-                entry.sequence = sequence
-                entry.applied_at = now
-                self._confirm(environment, instance, sequence)
+            entry, is_news = self._note(environment, instance, sequence, now)
+            entry.heard_here_at = now
+            if is_news:
+                self._on_news(environment, instance, sequence)
+
+    def told(self, environment: str, applied: Mapping[str, int]) -> None:
+        """Note what instances have told another server: instance → sequence, -1 where nothing."""
+        with self._changed:
+            now = self._clock()
+            self._prune(now)
+            for instance, sequence in applied.items():
+                self._note(environment, instance, sequence, now)
+
+    def heard_here(self, environment: str, within_s: float) -> dict[str, int]:
+        """Return instance → sequence of those that have told this server within the time.
+
+        And of those that have a stream open here; -1 where they have told nothing.
+        """
+        with self._changed:
+            oldest = self._clock() - within_s
+            instances = self._environments.get(environment, {})
+            found = dict.fromkeys(self._connected(environment), -1)
+            for name, entry in instances.items():
+                if name in found or entry.heard_here_at >= oldest:
+                    found[name] = entry.sequence
+            return found
+
+    def _note(
+        self, environment: str, instance: str, sequence: int, now: float
+    ) -> tuple[_Instance, bool]:
+        """Return what is known of the instance, and whether this is news."""
+        instances = self._environments.setdefault(environment, {})
+        # Taken out and put back: the order of the dictionary is that of the last word.
+        entry = instances.pop(instance, None) or _Instance()
+        is_new = not entry.heard_at
+        if is_new and len(instances) >= MAX_INSTANCES:
+            del instances[next(iter(instances))]
+        instances[instance] = entry
+        entry.heard_at = now
+        if sequence > entry.sequence:
+            entry.sequence = sequence
+            entry.applied_at = now
+            self._confirm(environment, instance, sequence)
+            self._followed.confirm(environment, instance, sequence, now)
+            return entry, True
+        return entry, is_new
 
     def processes(self, environment: str) -> int:
         """Return how many processes are connected or were heard of within the last minute.
@@ -127,6 +177,11 @@ class Receipts:
                 self._counts[environment] = (count, now)
             return count
 
+    def known(self, environment: str) -> frozenset[str]:
+        """Return the instances that are connected or were heard of within the last minute."""
+        with self._changed:
+            return self._known(environment)
+
     def wait(self, environment: str, sequence: int, timeout_s: float) -> Receipt:
         """Return once every process has confirmed, time is up, or the server stops."""
         with self._changed:
@@ -138,6 +193,32 @@ class Receipts:
                 if not receipt.unconfirmed or left_s <= 0 or self._is_closed:
                     return receipt
                 self._await(_Waiter(environment, sequence, receipt.unconfirmed), left_s)
+
+    def follow(self, kill_id: str, environment: str, sequence: int, decided_s_ago: float) -> None:
+        """Follow a kill that has just been announced through the processes that are there."""
+        with self._changed:
+            instances = self._environments.get(environment, {})
+            confirmed, missing = [], []
+            for name in self._known(environment):
+                entry = instances.get(name)
+                if entry is None or entry.sequence < sequence:
+                    missing.append(name)
+                else:
+                    confirmed.append((entry.applied_at, name))
+            decided_at = self._clock() - decided_s_ago
+            self._followed.follow(kill_id, environment, sequence, decided_at, confirmed, missing)
+
+    def way_of(self, kill_id: str) -> KillWay | None:
+        """Return how far a kill has got; None where it is too long ago, or of before the start."""
+        with self._changed:
+            self._followed.drop_gone(self._known)
+            return self._followed.way_of(kill_id)
+
+    def missing(self) -> dict[str, int]:
+        """Return how many processes there are that have not confirmed a kill, by environment."""
+        with self._changed:
+            self._followed.drop_gone(self._known)
+            return self._followed.missing()
 
     def close(self) -> None:
         """Release everyone who waits, now and from now on."""

@@ -35,7 +35,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
     """A flag set in pieces. `flags`: key → the encoded flag; never changed in place."""
 
     environment: str
@@ -73,7 +73,7 @@ class Snapshots:
         self._storage = storage
         # Guards loading and changing both dictionaries; taken after the storage's turn to write.
         self._lock = threading.Lock()
-        self._parts: dict[str, _Parts] = {}
+        self._parts: dict[str, Parts] = {}
         self._joined: dict[str, Snapshot] = {}
 
     def current(self, environment: str) -> Snapshot:
@@ -82,13 +82,21 @@ class Snapshots:
         Raises:
             NotFoundError: there is no such environment.
         """
-        parts = self._parts.get(environment) or self._load(environment)
+        parts = self.parts(environment)
         snapshot = self._joined.get(environment)
         if snapshot is None or snapshot.sequence != parts.sequence:
             # Two threads may join the same set at once; the result is the same and either is kept.
             snapshot = parts.joined()
             self._joined[environment] = snapshot
         return snapshot
+
+    def parts(self, environment: str) -> Parts:
+        """Return the newest flag set in pieces: the same object until it changes.
+
+        Raises:
+            NotFoundError: there is no such environment.
+        """
+        return self._parts.get(environment) or self._load(environment)
 
     def apply_flag(self, environment: str, sequence: int, key: str, flag: bytes | None) -> None:
         """Take over one encoded flag; None where it is delivered no longer."""
@@ -110,19 +118,48 @@ class Snapshots:
             if parts is not None:
                 self._parts[environment] = replace(parts, sequence=sequence, segments=segments)
 
+    def sequence(self, environment: str) -> int | None:
+        """Return the sequence that is held; None where nothing is."""
+        parts = self._parts.get(environment)
+        return None if parts is None else parts.sequence
+
+    def loaded(self) -> list[str]:
+        """Return the environments that are held."""
+        with self._lock:
+            return list(self._parts)
+
+    def reload(self, environment: str) -> Parts | None:
+        """Read an environment anew and return what is held then; None where there is none.
+
+        Raises:
+            StorageError: it can't be read; what was held stays.
+        """
+        with self._storage.read() as reader:
+            try:
+                parts = _read_parts(reader, environment)
+            except NotFoundError:
+                self.forget(environment)
+                return None
+        with self._lock:
+            held = self._parts.get(environment)
+            # One that was deleted and made again has another key for units.
+            if held is None or held.sequence < parts.sequence or held.unit_key != parts.unit_key:
+                held = self._parts[environment] = parts
+            return held
+
     def forget(self, environment: str) -> None:
         """Load the environment afresh when it is next asked for."""
         with self._lock:
             self._parts.pop(environment, None)
             self._joined.pop(environment, None)
 
-    def _newer_than_held(self, environment: str, sequence: int) -> _Parts | None:
+    def _newer_than_held(self, environment: str, sequence: int) -> Parts | None:
         # An environment not loaded yet will be read with the change in it; one that was loaded
         # between a commit and its announcement has it already.
         parts = self._parts.get(environment)
         return parts if parts is not None and parts.sequence < sequence else None
 
-    def _load(self, environment: str) -> _Parts:
+    def _load(self, environment: str) -> Parts:
         with self._lock:
             # Another thread may have been first while this one waited.
             parts = self._parts.get(environment)
@@ -133,12 +170,12 @@ class Snapshots:
             return parts
 
 
-def _read_parts(reader: Reader, environment: str) -> _Parts:
+def _read_parts(reader: Reader, environment: str) -> Parts:
     record: Environment | None = reader.environment(environment)
     if record is None:
         raise NotFoundError("environment", environment)
     flags = {flag.key: flag for flag in reader.flags(archived=False)}
-    return _Parts(
+    return Parts(
         environment=environment,
         sequence=record.sequence,
         unit_key=record.unit_key.hex(),

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from math import exp, log
 from typing import Any
 
-from flagd_server.stats.coin import AT_A_CHANGE, LOG_CEILING, EProcess
+from flagd_sdk.core.guard.coin import AT_A_CHANGE, LOG_CEILING, EProcess
 
 _HOUR_S = 3_600.0
 _PERIOD_S = 30 * 24 * _HOUR_S

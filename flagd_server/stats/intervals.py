@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from math import exp, inf, log, log1p
 
-from flagd_server.stats.coin import Tosses
+from flagd_sdk.core.guard.coin import Tosses
 
 _GRID_LOW, _GRID_HIGH, _GRID_SIZE = 1 / 8, 128.0, 64
 _GRID = tuple(

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, sqrt
 
-from flagd_server.stats.coin import (
+from flagd_sdk.core.guard.coin import (
     AT_A_CHANGE,
     DEFAULT_MARGIN,
     LOG_CEILING,

@@ -4,43 +4,61 @@ Rules that every storage keeps:
 
 - A transaction is one: all of it is durable when `transaction()` ends without an exception, and
   none of it otherwise. Writers take turns; a transaction never sees another one half done.
-- What is told to the world after a commit is told in the order of the commits.
-- A configuration version, once written, never changes; neither does an evidence report, nor a
-  note on one.
+- What is told to the world after a commit is told in the order of the commits, and on every server
+  of the storage in the same one.
+- At most one of them leads, and a transaction that required it commits only while it still does.
+- A configuration version, once written, never changes; neither does an evidence report, a note on
+  one, or an entry of the audit.
 - Times are aware, UTC, and kept to the millisecond.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
+from flagd_server.domain.audit_chain import Head, Link
+from flagd_server.domain.configuration import JsonObject
+from flagd_server.storage.deployments import DeploymentsReader, DeploymentsWriter
+from flagd_server.storage.gates import GatesReader, GatesWriter
+from flagd_server.storage.identity import IdentityReader, IdentityWriter
 from flagd_server.storage.records import (
     AuditEntry,
     Brake,
     ConfigurationVersion,
-    CountRow,
     Environment,
-    ErrorKindRow,
     Evidence,
     EvidenceNote,
     Flag,
     GuardEvent,
     GuardLife,
     GuardState,
-    Instance,
-    LatencyRow,
     Segment,
     Slo,
-    Token,
 )
+from flagd_server.storage.release_records import HealthyVersion
+from flagd_server.storage.releases import ReleasesReader, ReleasesWriter
+from flagd_server.storage.replicas import ReplicasReader, ReplicasWriter
+from flagd_server.storage.telemetry import TelemetryReader, TelemetryWriter
 
 # With a steady rate of errors every summary has units; this many are enough to try a policy on,
 # and bound what a life takes on disk to some megabytes.
 COVERED_EVENTS_KEPT = 20_000
 
 
-class Reader(Protocol):
+OnNotice: TypeAlias = Callable[[str, JsonObject], None]
+"""(topic, document)."""
+
+
+class Reader(
+    ReleasesReader,
+    DeploymentsReader,
+    GatesReader,
+    TelemetryReader,
+    ReplicasReader,
+    IdentityReader,
+    Protocol,
+):
     """One consistent view. What is not there is None or empty, never an error."""
 
     def environments(self) -> list[Environment]: ...
@@ -72,6 +90,10 @@ class Reader(Protocol):
         """Return versions below `before`, newest first."""
         ...
 
+    def healthy_versions(self, environment: str, flag: str) -> list[HealthyVersion]:
+        """Return the marks that stand, the newest version's first."""
+        ...
+
     def split_weights(
         self, environment: str, flag: str, config_version: int
     ) -> dict[str, dict[str, int]] | None:
@@ -85,7 +107,6 @@ class Reader(Protocol):
         ...
 
     def slo(self, environment: str, service: str) -> Slo | None: ...
-
     def audit(
         self,
         limit: int,
@@ -98,23 +119,12 @@ class Reader(Protocol):
         """Return entries with an id below `before`, newest first."""
         ...
 
-    def tokens(self) -> list[Token]:
-        """Return every token, revoked ones too, oldest first."""
+    def audit_head(self) -> Head:
+        """Return id and hash of the newest entry; id 0 where there is none. Cheap."""
         ...
 
-    def token(self, token_id: str) -> Token | None: ...
-    def last_sequence(self, environment: str, instance: str) -> int | None:
-        """Return the number of the last summary counted for the instance."""
-        ...
-
-    def instances(self, environment: str) -> list[Instance]: ...
-    def counts(self, environment: str, flag: str, since_minute: int) -> list[CountRow]: ...
-    def control_latencies(self, environment: str, since_minute: int) -> Iterator[LatencyRow]:
-        """Yield the rows by minute, without holding them all."""
-        ...
-
-    def error_kinds(self, environment: str, flag: str) -> list[ErrorKindRow]:
-        """Return the kinds, most frequent first."""
+    def audit_chain(self) -> Iterator[Link]:
+        """Yield every entry as it stands, with its hashes, by id, without holding them all."""
         ...
 
     def running_lives(self) -> list[GuardLife]: ...
@@ -127,8 +137,8 @@ class Reader(Protocol):
         """Yield the life's events in order, without holding them all."""
         ...
 
-    def kills_since(self, environment: str, actor: str, since: datetime) -> int:
-        """Return how many kills the actor has made in the environment since then."""
+    def interventions_since(self, environment: str, actor: str, since: datetime) -> int:
+        """Return how many kills and rollbacks the actor has made in the environment since then."""
         ...
 
     def brake(self, environment: str) -> Brake | None:
@@ -149,7 +159,16 @@ class Reader(Protocol):
         ...
 
 
-class Transaction(Reader, Protocol):
+class Transaction(
+    Reader,
+    ReleasesWriter,
+    DeploymentsWriter,
+    GatesWriter,
+    TelemetryWriter,
+    ReplicasWriter,
+    IdentityWriter,
+    Protocol,
+):
     """Reads its own writes. Used by the thread that opened it, and only until it ends."""
 
     def after_commit(self, callback: Callable[[], None]) -> None:
@@ -157,6 +176,25 @@ class Transaction(Reader, Protocol):
 
         It is not called when the transaction fails. It must be quick and must not write: others
         wait. What it raises is logged; the transaction stands.
+        """
+        ...
+
+    def announce(self, topic: str, document: JsonObject) -> None:
+        """Tell every server on this storage, this one too, once the transaction is durable.
+
+        A notice is small: it names what has changed, and who hears it reads that. They come in the
+        order of the commits, and those of one transaction in the order they were announced.
+
+        Raises:
+            StorageError: it takes more than `notices.MAX_BYTES`.
+        """
+        ...
+
+    def require_lead(self) -> int:
+        """Return the term in which this server leads; it goes on to until the transaction ends.
+
+        Raises:
+            NotLeadingError: another does, or none.
         """
         ...
 
@@ -173,37 +211,23 @@ class Transaction(Reader, Protocol):
         """Keep the version for good and make it the newest."""
         ...
 
+    def mark_healthy(self, mark: HealthyVersion) -> None:
+        """Mark a version; a mark that it has already stays as it is."""
+        ...
+
+    def withdraw_healthy(self, environment: str, flag: str, version: int) -> None:
+        """Take a version's mark away, if it has one."""
+        ...
+
     def put_segment(self, segment: Segment) -> None: ...
     def delete_segment(self, environment: str, key: str) -> None: ...
     def put_slo(self, slo: Slo) -> None: ...
-    def delete_slo(self, environment: str, service: str) -> None: ...
-    def append_audit(self, entry: AuditEntry) -> None: ...
-    def insert_token(self, token: Token) -> None: ...
-    def revoke_token(self, token_id: str, revoked_at: datetime) -> None: ...
-
-    def upsert_instance(
-        self,
-        environment: str,
-        instance: str,
-        sequence: int,
-        service: str,
-        service_version: str,
-        applied_sequence: int,
-        seen_at: datetime,
-    ) -> None: ...
-
-    def add_counts(self, rows: Iterable[CountRow]) -> None:
-        """Add the rows to what is there. Cheapest with all rows of a batch at once."""
+    def delete_slo(self, environment: str, service: str) -> None:
+        """Delete it with what was counted for it."""
         ...
 
-    def add_control_latencies(self, rows: Iterable[LatencyRow]) -> None:
-        """Add the rows to what is there."""
-        ...
-
-    def prune_control_latencies(self, before_minute: int) -> None: ...
-
-    def add_error_kinds(self, rows: Iterable[ErrorKindRow]) -> None:
-        """Add the rows to what is there; a flag keeps the 500 kinds it saw last."""
+    def append_audit(self, entry: AuditEntry) -> None:
+        """Add the entry after the newest, and chain it to that; it never changes again."""
         ...
 
     def insert_guard_life(self, environment: str, flag: str, document: str) -> int:
@@ -241,16 +265,26 @@ class Transaction(Reader, Protocol):
         """
         ...
 
-    def prune_telemetry(self, before: datetime) -> None:
-        """Delete counts, error kinds, instances and the events of ended lives older than that."""
-        ...
+
+class PoolUse(NamedTuple):
+    """How far a pool of connections is used: how many it has, of at most how many, how many of
+    them are lent, and how many threads wait for one.
+    """
+
+    size: int
+    limit: int
+    lent: int
+    waiting: int
 
 
-class Storage(Protocol):
-    """Opened once for the process; every method may be called by any thread."""
+class Ledger(Protocol):
+    """The part of a storage that is read and written; every method may be called by any thread."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Open a transaction; commits at the end of the block, rolls back on an exception.
+
+        When it returns, what it announced has been heard by this server's own listener, unless
+        that can't be reached just now.
 
         Raises:
             StorageError: the thread has one open already.
@@ -262,8 +296,46 @@ class Storage(Protocol):
         """Open a view of what is committed now. Writers don't wait for it, nor it for them."""
         ...
 
+
+class Storage(Ledger, Protocol):
+    """Opened once for the process; every method may be called by any thread."""
+
+    def listen(self, on_notice: OnNotice, on_gap: Callable[[], None]) -> None:
+        """Hear what is announced from now on. Called once, before the first transaction.
+
+        Args:
+            on_notice: called with topic and document, one notice at a time. It must be quick and
+                must not write; what it raises is logged.
+            on_gap: some notices may have been missed: whatever was learnt from them is to be read
+                again. Never during `on_notice`.
+        """
+        ...
+
+    def lead(self, on_change: Callable[[bool], None]) -> None:
+        """Stand for leadership from now on, until `close`. Called once.
+
+        Args:
+            on_change: called with True when this server begins to lead and with False when it no
+                longer does, by one thread. What it does may take its time.
+        """
+        ...
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this server leads, as far as it knows; `Transaction.require_lead` is certain."""
+        ...
+
+    @property
+    def term(self) -> int | None:
+        """The term in which it does: another number each time that a server begins to lead."""
+        ...
+
     def token_generation(self) -> int:
         """Return a number that grows whenever a token changes, by whichever process. Cheap."""
+        ...
+
+    def pools(self) -> Mapping[str, PoolUse]:
+        """Return the use of each pool of connections, by name; empty where there are none."""
         ...
 
     def check_writable(self, timeout_s: float) -> None:

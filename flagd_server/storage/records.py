@@ -1,4 +1,4 @@
-"""The records that go into a storage and come out of it."""
+"""The records of flags and of those who change them, people and the guard, in a storage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from flagd_server.domain.configuration import Configuration, JsonObject
+from flagd_server.domain.objectives import (
+    DEFAULT_WINDOW_DAYS,
+    LatencyObjective,
+    PrometheusSource,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,9 @@ class ConfigurationVersion:
 
     Attributes:
         variants: the flag's variants at that time.
-        action: what made it: "create", "update", "kill", "restore", "rollback", "variants".
+        action: what made it: "create", "update", "kill", "restore", "rollback", "rollout",
+            "variants".
+        healthy_at: when it was marked as healthy; kept beside it, and never written with it.
     """
 
     environment: str
@@ -55,6 +62,7 @@ class ConfigurationVersion:
     actor: str
     action: str
     comment: str
+    healthy_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,8 @@ class Slo:
     Attributes:
         service: as its applications report it.
         availability: the share of exposures that must not fail, above 0 and below 1.
+        window_days: over how many days the objectives hold.
+        source: who counts; None where this server does.
     """
 
     environment: str
@@ -83,6 +93,9 @@ class Slo:
     availability: float
     version: int
     updated_at: datetime
+    latency: LatencyObjective | None = None
+    window_days: int = DEFAULT_WINDOW_DAYS
+    source: PrometheusSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +127,10 @@ class Token:
     """A token without its secret.
 
     Attributes:
-        prefix: its public part, which tells people which one it is.
-        digest: SHA-256 of the whole text.
+        prefix: says what it opens, in its text.
+        digest: SHA-256 of the secret; of the whole text where there is no selector.
+        selector: by which the record is found; None with a token of an earlier server.
+        last_used_at: when it was last presented, to the minute.
     """
 
     id: str
@@ -128,69 +143,16 @@ class Token:
     created_at: datetime
     created_by: str
     revoked_at: datetime | None = None
+    selector: str | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
 
+    def has_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """A process that sends telemetry, as it was when it last did."""
-
-    environment: str
-    instance: str
-    sequence: int
-    service: str
-    service_version: str
-    applied_sequence: int
-    seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CountRow:
-    """Sums of one cell over one minute. Rows of the same key are added up.
-
-    Attributes:
-        minute: whole minutes since the Unix epoch.
-        latency: bucket index → count, as in `flagd_sdk.core.latency`.
-    """
-
-    environment: str
-    flag: str
-    split: str | None
-    variant: str
-    config_version: int
-    service: str
-    service_version: str
-    minute: int
-    exposures: int
-    errors: int
-    latency: Mapping[int, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyRow:
-    """How long the exposures of a service's controls took in one minute; rows add up.
-
-    Attributes:
-        minute: whole minutes since the Unix epoch.
-        latency: bucket index → count, as in `flagd_sdk.core.latency`.
-    """
-
-    environment: str
-    service: str
-    minute: int
-    latency: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorKindRow:
-    """How often one kind of error was seen at one place in one variant, with a sample of it."""
-
-    environment: str
-    flag: str
-    variant: str
-    kind: str
-    where: str
-    count: int
-    sample: str
+    def is_alive(self, now: datetime) -> bool:
+        """Tell whether it opens anything."""
+        return self.revoked_at is None and not self.has_expired(now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,24 @@
 """What every storage keeps to. A storage's test inherits the class and gives it the fixtures."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from flagd_server.errors import StorageError
+from flagd_server.domain.audit_chain import GENESIS, Head
+from flagd_server.domain.objectives import LatencyObjective, PrometheusSource
 from flagd_server.storage.base import Storage
 from flagd_server.storage.records import AuditEntry, Environment, EvidenceNote, Segment, Slo
+from flagd_server.storage.release_records import (
+    HealthyVersion,
+)
+from flagd_server.storage.telemetry_records import Instance
+from tests.contract.storage_deployments import DeploymentContract
+from tests.contract.storage_identity import IdentityContract
+from tests.contract.storage_releases import ReleaseContract
+from tests.contract.storage_replicas import ReplicasContract
 from tests.contract.storage_samples import (
     AT,
     CONDITION,
@@ -19,14 +29,20 @@ from tests.contract.storage_samples import (
     KIND,
     PRODUCTION,
     SPLIT,
-    TOKEN,
     fill,
 )
 from tests.contract.storage_telemetry import TelemetryContract
 from tests.contract.storage_transactions import TransactionContract
 
 
-class StorageContract(TransactionContract, TelemetryContract):
+class StorageContract(
+    TransactionContract,
+    TelemetryContract,
+    DeploymentContract,
+    ReleaseContract,
+    ReplicasContract,
+    IdentityContract,
+):
     """Inherit it, override nothing but the fixtures."""
 
     @pytest.fixture
@@ -101,6 +117,26 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert reader.split_weights("production", "checkout", 2) == {"default": weights}
             assert reader.split_weights("production", "checkout", 3) is None
 
+    def test_kills_and_rollbacks_of_one_actor_are_counted(self, storage: Storage) -> None:
+        made = [
+            ("guard", "kill", 0),
+            ("guard", "rollback", 1),
+            ("ann", "kill", 1),
+            ("guard", "update", 1),
+        ]
+        with storage.transaction() as tx:
+            fill(tx)
+            for number, (actor, action, minute) in enumerate(made, start=2):
+                at = AT + timedelta(minutes=minute)
+                tx.write_configuration(
+                    replace(FIRST, version=number, at=at, actor=actor, action=action)
+                )
+        with storage.read() as reader:
+            assert reader.interventions_since("production", "guard", AT) == 2
+            soon = AT + timedelta(seconds=1)
+            assert reader.interventions_since("production", "guard", soon) == 1
+            assert reader.interventions_since("staging", "guard", AT) == 0
+
     def test_a_deleted_environment_takes_all_but_the_audit_with_it(self, storage: Storage) -> None:
         staging = replace(PRODUCTION, key="staging")
         in_staging = replace(FIRST, environment="staging")
@@ -108,10 +144,11 @@ class StorageContract(TransactionContract, TelemetryContract):
             fill(tx)
             tx.insert_environment(staging)
             tx.write_configuration(in_staging)
+            tx.mark_healthy(HealthyVersion("production", "checkout", 1, AT, ""))
             tx.put_segment(Segment("production", "beta", CONDITION, "", 1, AT))
             tx.put_slo(Slo("production", "shop", 0.999, 1, AT))
             tx.append_audit(AuditEntry(AT, "ann", "a", "b", environment="production"))
-            tx.upsert_instance("production", "i-1", 1, "", "", 0, AT)
+            tx.put_instances([Instance("production", "i-1", 1, "", "", 0, AT)])
             tx.add_counts([COUNT])
             tx.add_error_kinds([KIND])
             life = tx.insert_guard_life("production", "checkout", "{}")
@@ -125,6 +162,7 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert reader.environments() == [staging]
             assert reader.configurations_of("checkout") == [in_staging]
             assert reader.history("production", "checkout", 10) == []
+            assert reader.healthy_versions("production", "checkout") == []
             assert reader.segments("production") == []
             assert reader.slos("production") == []
             assert reader.instances("production") == []
@@ -177,6 +215,51 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert tx.slo("production", "shop") is None
             assert tx.slo("staging", "shop") == elsewhere
 
+    def test_an_objective_is_kept_whole(self, storage: Storage) -> None:
+        slo = Slo(
+            "production",
+            "shop",
+            0.99,
+            1,
+            AT,
+            LatencyObjective(0.25, 0.95),
+            7,
+            PrometheusSource("http://p:9090", "failing[$window]", None),
+        )
+        with storage.transaction() as tx:
+            fill(tx)
+            tx.put_slo(slo)
+        with storage.read() as reader:
+            assert reader.slo("production", "shop") == slo
+        with storage.transaction() as tx:
+            tx.put_slo(replace(slo, latency=None, source=None))
+            assert tx.slo("production", "shop") == replace(slo, latency=None, source=None)
+
+    def test_the_audit_is_a_chain_that_grows_at_its_end(self, storage: Storage) -> None:
+        with storage.read() as reader:
+            assert reader.audit_head() == Head(0, GENESIS)
+        detail = {"share": 0.25, "n": 10**15, "tags": ("a", "ä"), "none": None}
+        with storage.transaction() as tx:
+            tx.append_audit(AuditEntry(AT, "ann", "a", "b", environment="x", detail=detail))
+            tx.append_audit(AuditEntry(AT, "bob", "c", "d", before_version=1, comment="%"))
+            assert tx.audit_head().id == 2
+        with suppress(RuntimeError), storage.transaction() as tx:
+            tx.append_audit(AuditEntry(AT, "eve", "e", "f"))
+            raise RuntimeError
+        with storage.transaction() as tx:
+            tx.append_audit(AuditEntry(AT, "ann", "a", "b"))
+        with storage.read() as reader:
+            links = list(reader.audit_chain())
+            assert [each.id for each in links] == [1, 2, 3]
+            assert links[0].content["detail"] == {**detail, "tags": ["a", "ä"]}
+            assert [each.previous_hash for each in links] == [
+                GENESIS,
+                links[0].hash,
+                links[1].hash,
+            ]
+            assert all(each.is_whole for each in links)
+            assert reader.audit_head() == Head(3, links[2].hash)
+
     def test_the_audit_is_paged_and_filtered_newest_first(self, storage: Storage) -> None:
         entries = [
             AuditEntry(
@@ -208,30 +291,3 @@ class StorageContract(TransactionContract, TelemetryContract):
             assert reader.audit(9, flag="checkout", environment="production") == [
                 e for e in found if e.flag == "checkout" and e.environment == "production"
             ]
-
-    def test_tokens_and_their_generation(
-        self, storage: Storage, reopen: Callable[[], Storage]
-    ) -> None:
-        admin = replace(TOKEN, id="tok-0", environment=None, digest=b"\x02" * 32)
-        generations = [storage.token_generation()]
-        with storage.transaction() as tx:
-            tx.insert_token(TOKEN)
-            tx.insert_token(admin)
-        generations.append(storage.token_generation())
-        other_process = reopen()
-        with other_process.transaction() as tx:
-            tx.revoke_token("tok-1", AT)
-        other_process.close()
-        generations.append(storage.token_generation())
-        assert generations == sorted(set(generations))
-        with storage.read() as reader:
-            assert reader.tokens() == [replace(TOKEN, revoked_at=AT), admin]
-            assert reader.token("tok-0") == admin
-            assert reader.token("tok-2") is None
-        assert storage.token_generation() == generations[-1]
-
-    def test_two_tokens_never_share_a_digest(self, storage: Storage) -> None:
-        with storage.transaction() as tx:
-            tx.insert_token(TOKEN)
-        with pytest.raises(StorageError), storage.transaction() as tx:
-            tx.insert_token(replace(TOKEN, id="tok-2"))

@@ -6,14 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from flagd_server.domain.configuration import Configuration, Kill, KillSource
 from flagd_server.storage.base import Transaction
-from flagd_server.storage.records import (
-    ConfigurationVersion,
-    CountRow,
-    Environment,
-    ErrorKindRow,
-    Flag,
-    Token,
-)
+from flagd_server.storage.records import ConfigurationVersion, Environment, Flag, Token
+from flagd_server.storage.telemetry_records import CountRow, ErrorKindRow, LocalKillRow
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123_000, tzinfo=UTC)
 SPLIT = {
@@ -46,7 +40,15 @@ CONFIGURATION = Configuration(
     off_variant="off",
     rules=({"id": "swiss", "condition": CONDITION, "serve": SPLIT},),
     default_serve={"variant": "off"},
-    guard={"mode": "enforce", "control": None, "alpha": 0.001, "margin": 1.05},
+    guard={
+        "mode": "enforce",
+        "control": None,
+        "alpha": 0.001,
+        "margin": 1.05,
+        "guards": ["error_rate"],
+        "on_breach": "kill",
+        "harm_budget": None,
+    },
     kill=Kill("kill-1", AT, "guard", KillSource.GUARD, "errors", "ev-1"),
 )
 FIRST = ConfigurationVersion(
@@ -83,6 +85,16 @@ COUNT = CountRow(
     exposures=10,
     errors=1,
     latency={3: 9, 40: 1},
+)
+LOCAL_KILL = LocalKillRow(
+    environment="production",
+    id="local-1",
+    instance="i-1",
+    flag="checkout",
+    service="shop",
+    service_version="v1",
+    document='{"kind":"error:Boom"}',
+    told_at=AT,
 )
 KIND = ErrorKindRow("production", "checkout", "on", "error:KeyError", "shop.py:7", 2, "KeyError: 1")
 

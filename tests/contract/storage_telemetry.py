@@ -7,18 +7,27 @@ import pytest
 
 from flagd_server.errors import StorageError
 from flagd_server.storage.base import COVERED_EVENTS_KEPT, Storage
-from flagd_server.storage.records import ErrorKindRow, EvidenceNote, LatencyRow
-from tests.contract.storage_samples import AT, COUNT, KIND, PRODUCTION
+from flagd_server.storage.records import EvidenceNote, Slo
+from flagd_server.storage.telemetry_records import (
+    ErrorKindRow,
+    Instance,
+    LatencyRow,
+    ServiceCounts,
+    ServiceSums,
+)
+from tests.contract.storage_samples import AT, COUNT, KIND, LOCAL_KILL, PRODUCTION
 
 
 class TelemetryContract:
     def test_instances_are_as_they_last_reported(self, storage: Storage) -> None:
         with storage.transaction() as tx:
             tx.insert_environment(PRODUCTION)
-            assert tx.last_sequence("production", "i-1") is None
-            tx.upsert_instance("production", "i-1", 1, "shop", "v1", 5, AT)
-            tx.upsert_instance("production", "i-1", 2, "shop", "v2", 6, AT)
-            assert tx.last_sequence("production", "i-1") == 2
+            assert tx.last_sequences("production", ["i-1"]) == {}
+            tx.put_instances([Instance("production", "i-1", 1, "shop", "v1", 5, AT)])
+            second = Instance("production", "i-1", 2, "shop", "v2", 6, AT)
+            tx.put_instances([replace(second, sequence=1), second])
+            assert tx.last_sequences("production", ["i-1", "i-2"]) == {"i-1": 2}
+            assert tx.last_sequences("staging", ["i-1"]) == {}
         with storage.read() as reader:
             (instance,) = reader.instances("production")
             assert (instance.service_version, instance.applied_sequence) == ("v2", 6)
@@ -36,6 +45,40 @@ class TelemetryContract:
             assert reader.counts("production", "checkout", 0) == [total, other]
             assert reader.counts("production", "checkout", other.minute) == [other]
             assert reader.counts("production", "other", 0) == []
+
+    def test_which_flags_a_version_served_and_how_often(self, storage: Storage) -> None:
+        first = COUNT.minute
+        later = replace(COUNT, minute=first + 5, config_version=COUNT.config_version + 1)
+        banner = replace(COUNT, flag="banner", minute=first + 9)
+        other = replace(banner, flag="other", service_version="v0")
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.insert_environment(replace(PRODUCTION, key="staging"))
+            elsewhere = replace(COUNT, flag="elsewhere", environment="staging")
+            tx.add_counts([COUNT, later, banner, other, elsewhere])
+        version = (COUNT.service, COUNT.service_version)
+        with storage.read() as reader:
+
+            def served(since: int, until: int) -> set[str]:
+                return reader.flags_served("production", *version, since, until)
+
+            def exposures(config_version: int, since: int) -> int:
+                return reader.exposures_since("production", "checkout", config_version, since)
+
+            def of(split: str | None, variant: str | None) -> int:
+                return reader.exposures_since(
+                    "production", "checkout", COUNT.config_version, 0, split=split, variant=variant
+                )
+
+            assert served(first, first + 9) == {"checkout", "banner"}
+            assert served(first + 1, first + 8) == {"checkout"}
+            assert served(first + 6, first + 8) == set()
+            assert exposures(COUNT.config_version, 0) == COUNT.exposures
+            assert exposures(later.config_version, first + 5) == COUNT.exposures
+            assert exposures(COUNT.config_version, first + 1) == 0
+            assert of(COUNT.split, COUNT.variant) == of(COUNT.split, None) == COUNT.exposures
+            assert of(None, COUNT.variant) == COUNT.exposures
+            assert of("no-such-rule", COUNT.variant) == of(COUNT.split, "other") == 0
 
     def test_control_latencies_add_up_and_come_by_minute(self, storage: Storage) -> None:
         row = LatencyRow("production", "shop", 29_000_000, {3: 9, 40: 1})
@@ -57,6 +100,45 @@ class TelemetryContract:
             assert list(tx.control_latencies("production", 0)) == [later]
             tx.delete_environment("production")
             assert list(tx.control_latencies("production", 0)) == []
+
+    def test_service_counts_add_up_by_minute_and_by_hour(self, storage: Storage) -> None:
+        row = ServiceCounts("production", "shop", 29_000_005, 10, 1, 6, 8, 2)
+        hour = row.minute - row.minute % 60
+        later = replace(row, minute=hour + 60)
+        slo = Slo("production", "shop", 0.99, 1, AT)
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            for service in ("shop", "cart"):
+                tx.put_slo(replace(slo, service=service))
+            tx.add_service_counts([row, row, later, replace(row, service="cart")])
+        with storage.transaction() as tx:
+            tx.add_service_counts(iter([replace(row, minute=row.minute + 1)]))
+            tx.put_slo(replace(slo, version=2))
+
+        def sums(since: int, by_hour: bool, service: str = "shop") -> ServiceSums:
+            with storage.read() as reader:
+                return reader.service_sums("production", service, since, by_hour=by_hour)
+
+        assert sums(0, False) == sums(0, True) == ServiceSums(40, 4, 24, 32, 8)
+        assert sums(row.minute + 1, False).exposures == 20
+        assert sums(hour, True).exposures == 40
+        assert sums(hour + 1, True) == ServiceSums(10, 1, 6, 8, 2)
+        assert sums(0, False, "cart").exposures == 10
+        assert sums(0, False, "till") == ServiceSums(0, 0, 0, 0, 0)
+        with storage.transaction() as tx:
+            tx.forget_service_latencies("production", "shop")
+        assert sums(0, True) == ServiceSums(40, 4, 24, 0, 0)
+        assert sums(0, True, "cart").measured == 8
+        with storage.transaction() as tx:
+            tx.prune_service_counts(later.minute, hour)
+        assert (sums(0, False).exposures, sums(0, True).exposures) == (10, 40)
+        with storage.transaction() as tx:
+            tx.prune_service_counts(later.minute, later.minute)
+        assert (sums(0, False).exposures, sums(0, True).exposures) == (10, 10)
+        with storage.transaction() as tx:
+            tx.delete_slo("production", "shop")
+            tx.put_slo(slo)
+        assert sums(0, True) == ServiceSums(0, 0, 0, 0, 0)
 
     def test_error_kinds_add_up_and_keep_the_newest_sample(self, storage: Storage) -> None:
         rare = replace(KIND, variant="off", count=1)
@@ -82,6 +164,55 @@ class TelemetryContract:
             assert len(kept) == 500
             assert kept >= {row.where for row in rows(range(400, 600))}
             assert len(tx.error_kinds("production", "other")) == 3
+
+    def test_a_local_kill_is_told_ends_and_may_begin_again(self, storage: Storage) -> None:
+        other = replace(LOCAL_KILL, id="local-2", flag="cart", told_at=AT + timedelta(seconds=1))
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.put_local_kill(LOCAL_KILL)
+            tx.put_local_kill(other)
+            tx.put_local_kill(replace(LOCAL_KILL, instance="i-2"))
+            tx.end_local_kills("production", "i-1", ["local-1", "unknown"], AT)
+        ended = replace(LOCAL_KILL, ended_at=AT)
+        with storage.read() as reader:
+            shared = replace(LOCAL_KILL, instance="i-2")
+            assert reader.local_kills() == [other, ended, shared]
+            assert reader.local_kills("production", "checkout") == [ended, shared]
+            assert reader.local_kills("staging") == []
+        with storage.transaction() as tx:
+            tx.put_local_kill(replace(LOCAL_KILL, told_at=AT + timedelta(hours=1)))
+            assert tx.local_kills("production", "checkout") == [LOCAL_KILL, shared]
+
+    def test_a_local_kill_is_lifted_for_all_who_told_of_it(self, storage: Storage) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            tx.put_local_kill(LOCAL_KILL)
+            tx.put_local_kill(replace(LOCAL_KILL, instance="i-2"))
+            tx.put_local_kill(replace(LOCAL_KILL, id="local-2"))
+            tx.lift_local_kills("production", ["local-1"], AT, "ann")
+        with storage.read() as reader:
+            lifted = [row for row in reader.local_kills() if row.lifted_at == AT]
+            assert [(row.id, row.instance, row.lifted_by) for row in lifted] == [
+                ("local-1", "i-1", "ann"),
+                ("local-1", "i-2", "ann"),
+            ]
+            ids = ["local-1", "local-2", "local-3"]
+            assert reader.lifted_local_kills("production", ids) == {"local-1"}
+            assert reader.lifted_local_kills("staging", ids) == set()
+
+    def test_local_kills_are_pruned_once_they_are_over_or_their_process_is(
+        self, storage: Storage
+    ) -> None:
+        with storage.transaction() as tx:
+            tx.insert_environment(PRODUCTION)
+            for instance, seen_at in (("i-1", AT + timedelta(days=2)), ("i-2", AT)):
+                tx.put_instances([Instance("production", instance, 1, "shop", "v1", 5, seen_at)])
+                tx.put_local_kill(replace(LOCAL_KILL, instance=instance))
+            tx.put_local_kill(replace(LOCAL_KILL, id="local-2"))
+            tx.end_local_kills("production", "i-1", ["local-2"], AT)
+            tx.prune_telemetry(AT + timedelta(days=1))
+        with storage.read() as reader:
+            assert reader.local_kills() == [LOCAL_KILL]
 
     def test_a_guard_life_from_start_to_end(self, storage: Storage) -> None:
         with storage.transaction() as tx:
@@ -201,8 +332,9 @@ class TelemetryContract:
         with storage.transaction() as tx:
             tx.insert_environment(PRODUCTION)
             tx.add_counts([replace(COUNT, minute=minute - 1), replace(COUNT, minute=minute)])
-            tx.upsert_instance("production", "old", 1, "", "", 0, AT - timedelta(seconds=1))
-            tx.upsert_instance("production", "new", 1, "", "", 0, AT)
+            new = Instance("production", "new", 1, "", "", 0, AT)
+            old = replace(new, instance="old", seen_at=AT - timedelta(seconds=1))
+            tx.put_instances([old, new])
             ended = tx.insert_guard_life("production", "checkout", "{}")
             running = tx.insert_guard_life("production", "checkout", "{}")
             for life in (ended, running):

@@ -1,5 +1,6 @@
 """What every storage keeps to: transactions, views, and what is told after a commit."""
 
+import queue
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -183,3 +184,80 @@ class TransactionContract:
 
             run_together(check, 1)
         assert len(refused) == 1
+
+    def test_notices_are_heard_in_the_order_of_the_commits_before_the_transaction_returns(
+        self, storage: Storage
+    ) -> None:
+        heard: list[tuple[str, object]] = []
+        storage.listen(lambda topic, document: heard.append((topic, document)), lambda: None)
+        with storage.transaction() as tx:
+            fill(tx)
+        rounds = 10
+
+        def write() -> None:
+            for _ in range(rounds):
+                with storage.transaction() as tx:
+                    environment = tx.environment("production")
+                    assert environment is not None
+                    sequence = environment.sequence + 1
+                    tx.set_sequence("production", sequence)
+                    tx.announce("flag", {"sequence": sequence})
+                    tx.announce("kill", {"sequence": sequence, "by": "zoë"})
+                assert ("kill", {"sequence": sequence, "by": "zoë"}) in heard
+
+        run_together(write, 3)
+        first = PRODUCTION.sequence + 1
+        assert heard == [
+            notice
+            for n in range(3 * rounds)
+            for notice in (
+                ("flag", {"sequence": first + n}),
+                ("kill", {"sequence": first + n, "by": "zoë"}),
+            )
+        ]
+
+    def test_nobody_hears_of_a_transaction_that_failed(self, storage: Storage) -> None:
+        heard: list[str] = []
+        storage.listen(lambda topic, document: heard.append(topic), lambda: None)
+
+        def announce_and_fail(tx: Transaction) -> None:
+            tx.announce("lost", {})
+            raise KeyError
+
+        with pytest.raises(KeyError), storage.transaction() as tx:
+            announce_and_fail(tx)
+        with storage.transaction() as tx:
+            tx.announce("kept", {})
+        assert heard == ["kept"]
+
+    def test_a_notice_that_is_too_long_is_refused(self, storage: Storage) -> None:
+        with storage.transaction() as tx:
+            tx.announce("long", {"text": "x" * 7_000})
+            with pytest.raises(StorageError, match="takes 8"):
+                tx.announce("long", {"text": "x" * 8_000})
+
+    def test_a_listener_that_fails_keeps_nobody_from_hearing_the_next_notice(
+        self, storage: Storage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        heard: list[str] = []
+
+        def hear(topic: str, document: object) -> None:
+            heard.append(topic)
+            assert topic != "bad", "this one is too much"
+
+        storage.listen(hear, lambda: None)
+        with storage.transaction() as tx:
+            tx.announce("bad", {})
+            tx.announce("good", {})
+        assert heard == ["bad", "good"]
+        assert "this one is too much" in caplog.text
+
+    def test_who_stands_alone_leads(self, storage: Storage) -> None:
+        changes: queue.Queue[bool] = queue.Queue()
+        storage.lead(changes.put)
+        assert changes.get(timeout=10.0)
+        assert storage.is_leading
+        with storage.transaction() as tx:
+            assert tx.require_lead() == storage.term
+            fill(tx)
+        assert changes.empty()

@@ -21,8 +21,10 @@ from flagd_server.domain import (
     telemetry,
     validation,
 )
+from flagd_server.domain.guard.verdict_table import Word
 from flagd_server.services.alarms import AlarmKind
 from flagd_server.services.claims import OTHER
+from flagd_server.services.followed_kills import NAMED
 from tests.contract.openapi_contract import ContractError, Exchange, Operation, contract
 
 DOCUMENT = contract().document
@@ -59,12 +61,17 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
 def test_problem_types_are_those_of_the_table() -> None:
     types = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
     assert set(types) == {problems.TYPE_PREFIX + kind for kind in problems.KINDS}
-    for response in DOCUMENT["components"]["responses"].values():
+    for response in problem_responses():
         schema = response["content"]["application/problem+json"]["schema"]
         expected = schema["allOf"][1]["properties"]
         for name in expected["type"]["enum"]:
             kind = name.removeprefix(problems.TYPE_PREFIX)
             assert problems.KINDS[kind][0] == expected["status"]["const"]
+
+
+def problem_responses() -> list[dict[str, Any]]:
+    shared = DOCUMENT["components"]["responses"].values()
+    return [each for each in shared if "application/problem+json" in each["content"]]
 
 
 def test_limits_are_those_of_the_domain() -> None:
@@ -80,6 +87,9 @@ def test_limits_are_those_of_the_domain() -> None:
     assert schemas["Count"]["maximum"] == telemetry.MAX_COUNT
     receipt = schemas["TelemetryReceipt"]["properties"]
     assert set(receipt["slow_over_s"]["properties"]) == set(latency_hours.QUANTILES)
+    named = (schemas["KillReceipt"]["properties"]["unconfirmed"], schemas["SlowestProcesses"])
+    assert {each["maxItems"] for each in named} == {NAMED}
+    assert schemas["VerdictWord"]["enum"] == list(Word)
     assert schemas["Alarm"]["properties"]["kind"]["enum"] == list(AlarmKind)
     (reporting,) = (each for each in contract().operations if each.name == "report_telemetry")
     spelled = " ".join(reporting.definition["description"].split())
@@ -91,8 +101,12 @@ def test_limits_are_those_of_the_domain() -> None:
         f"a token, {allowance.SUMMARIES_OF_TOKEN.per_s:,.0f} summaries a second",
         f"({allowance.SUMMARIES_OF_TOKEN.burst:,.0f} at once)",
         f"{allowance.INSTANCES_OF_TOKEN_AN_HOUR:,} instances an hour",
+        f"({allowance.NUMBERS_OF_INSTANCE.burst:,.0f}, and"
+        f" {allowance.NUMBERS_OF_INSTANCE.per_s:.0f} for each second since)",
         f"versions beyond {allowance.RELEASES_OF_FLAG_AN_HOUR} an hour",
         f"kinds beyond {allowance.KINDS_OF_FLAG_AN_HOUR} an hour",
+        f"at most {allowance.DEPLOYMENTS_OF_ENVIRONMENT.per_s * 3_600:.0f} an hour",
+        f"({allowance.DEPLOYMENTS_OF_ENVIRONMENT.burst:,.0f} at once) in an environment",
         f"version `{OTHER}` of service `{OTHER}`",
         f"as `{OTHER_KIND}`",
     ):
@@ -120,13 +134,13 @@ def test_an_example_is_what_its_schema_says(operation: Operation) -> None:
 
 
 def test_no_object_of_a_schema_is_open_by_accident() -> None:
-    """An object either names its fields and refuses others, or is a map on purpose."""
+    """An object names its fields and refuses others, or says that it is open, or is a map."""
     open_objects = []
 
     def walk(node: Any, path: str) -> None:
         if isinstance(node, dict):
             names_its_fields = "properties" in node and node.get("type") == "object"
-            if names_its_fields and node.get("additionalProperties") is not False:
+            if names_its_fields and not isinstance(node.get("additionalProperties"), bool):
                 open_objects.append(path)
             for key, value in node.items():
                 walk(value, f"{path}/{key}")

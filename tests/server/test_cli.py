@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return with what the server was started, which returns at once."""
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr("flagd_server.serving.serve", lambda app, **options: calls.append(options))
-    monkeypatch.setattr("logging.basicConfig", lambda **options: None)
+    monkeypatch.setattr("flagd_server.logs.configure", lambda *settings: None)
     return calls
 
 
@@ -63,8 +64,10 @@ def test_the_first_start_prints_tokens_that_work_and_the_second_nothing(
         assert token.environment == name.partition(", ")[2] or token.scope == "admin"
     assert run("serve") == 0
     assert capsys.readouterr().out == ""
+    for options in served:
+        del options["say"]
     assert served == [
-        {"host": "127.0.0.1", "port": port, "threads": 16, "access_log": False}
+        {"host": "127.0.0.1", "port": port, "threads": 16, "behind_tls": False}
         for port in (0, 8013)
     ]
 
@@ -121,6 +124,24 @@ def test_options_win_over_variables_and_all_faults_are_shown(
     ]
 
 
+def test_the_settings_in_force_are_printed_without_secrets(
+    run: Run, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLAGD_ADMIN_TOKEN", ADMIN)
+    monkeypatch.setenv("FLAGD_PROT", "8014")
+    assert run("config") == 0
+    out, err = capsys.readouterr()
+    assert ["FLAGD_DATABASE", "environment", f'"{database}"'] in map(str.split, out.splitlines())
+    assert err == "flagd-server: FLAGD_PROT: there is no such setting\n"
+    assert run("config", "--json") == 0
+    as_json = capsys.readouterr().out
+    assert {"variable": "FLAGD_PORT", "value": 8013, "origin": "default"} in json.loads(as_json)
+    assert ADMIN not in out + as_json
+    monkeypatch.setenv("FLAGD_PORT", "none")
+    assert run("config") == 1
+    assert "FLAGD_PORT: expected" in capsys.readouterr().err
+
+
 def test_a_token_from_creation_to_revocation(
     run: Run,
     served: list[dict[str, Any]],
@@ -139,7 +160,7 @@ def test_a_token_from_creation_to_revocation(
     assert run("token", "list") == 0
     listed = capsys.readouterr().out
     (line,) = [line for line in listed.splitlines() if token.id in line]
-    assert line.split() == [token.id, "fr_sdk_staging", "client", "alive", "web"]
+    assert line.split() == [token.id, "fr_sdk_staging", "client", "alive", "never", "used", "web"]
     assert text not in listed
 
     assert run("token", "revoke", token.id) == 0
@@ -147,6 +168,61 @@ def test_a_token_from_creation_to_revocation(
     run("token", "list")
     assert f"{token.id}  fr_sdk_staging" in (shown := capsys.readouterr().out)
     assert "revoked 20" in shown
+
+
+def test_a_token_may_be_made_to_end_by_itself(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run("serve")
+    capsys.readouterr()
+    create = ("token", "create", "--scope", "read", "--name", "visitor", "--expires-in")
+    assert run(*create, "90d") == 0
+    token = check(database, capsys.readouterr().out.strip())
+    assert token is not None
+    assert token.expires_at is not None
+    lasts = token.expires_at - datetime.now(UTC)
+    assert timedelta(days=89, hours=23) < lasts <= timedelta(days=90)
+    run("token", "list")
+    assert "alive until 20" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(*create, "soon")
+    assert "expected a duration such as 90d or 12h, got 'soon'" in capsys.readouterr().err
+
+
+def test_a_person_from_the_first_account_to_its_end(
+    run: Run,
+    served: list[dict[str, Any]],
+    database: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run("serve")
+    capsys.readouterr()
+    roles = ("--role", "viewer", "--role", "releaser@staging")
+    assert run("people", "add", "ann", *roles) == 0
+    first = capsys.readouterr().out.strip()
+    assert run("people", "password", "ann") == 0
+    assert len({first, capsys.readouterr().out.strip()}) == 2
+    run("people", "list")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split(maxsplit=1)[0] == "ann"
+    assert line.endswith("one-time password                   viewer, releaser@staging")
+    assert run("people", "roles", "ann", "--role", "admin") == 0
+    assert run("people", "disable", "ann") == 0
+    run("people", "list")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "disabled 20" in line
+    assert line.endswith("admin")
+    assert run("people", "enable", "ann") == 0
+    assert run("people", "add", "ann") == 1
+    assert capsys.readouterr().err == "flagd-server: there is a person 'ann' already\n"
+    assert run("people", "roles", "ann", "--role", "viewer@nowhere") == 1
+    assert "there is no environment 'nowhere'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("people", "add", "bob", "--role", "king")
+    assert "expected one of viewer, editor" in capsys.readouterr().err
 
 
 def test_what_can_not_be_done_is_said_in_one_line(

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from flagd_server.api.schemas.base import (
     Document,
@@ -18,6 +19,8 @@ from flagd_server.api.schemas.base import (
 )
 from flagd_server.api.schemas.conditions import Condition, Serve
 from flagd_server.domain.guard_policy import MAX_HARM_BUDGET
+from flagd_server.domain.notifications import KINDS
+from flagd_server.domain.targets import MAX_URL_CHARS
 from flagd_server.domain.validation import MAX_RULES, MAX_VARIANTS
 
 Variants = Annotated[dict[Key, JsonValue], Field(min_length=1, max_length=MAX_VARIANTS)]
@@ -25,7 +28,9 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,
 Tags = Annotated[list[Tag], Field(max_length=32)]
 Lifetime = Literal["temporary", "permanent"]
 FlagType = Literal["boolean", "string", "integer", "float", "object"]
-TokenScope = Literal["admin", "read", "kill", "sdk"]
+TokenScope = Literal["admin", "read", "kill", "deploy", "sdk", "ofrep"]
+
+_MAX_TOKEN_LIFE_S = 10 * 365 * 86_400
 
 # The default of a field that may be left out but has no value of its own. It never leaves the
 # model: what a client wrote is read through `Document.given()`.
@@ -80,7 +85,7 @@ class GuardBody(Document):
         list[Literal["error_rate", "latency", "availability"]], Field(min_length=1, max_length=3)
     ] = _NOT_GIVEN
     slow: Annotated[list[Literal["p99", "p90"]], Field(min_length=1, max_length=2)] = _NOT_GIVEN
-    on_breach: Literal["kill", "hold"] = _NOT_GIVEN
+    on_breach: Literal["kill", "hold", "rollback"] = _NOT_GIVEN
     on_burn: Literal["hold", "kill"] = _NOT_GIVEN
     harm_budget: Annotated[int, Field(ge=1, le=MAX_HARM_BUDGET)] | None = None
 
@@ -99,8 +104,13 @@ class KillBody(Document):
     source: Literal["operator", "deployment", "alert"] = "operator"
 
 
-class RestoreBody(Document):
-    kill: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+class LiftBody(Document):
+    """Names what it lifts, as restore does: what went off meanwhile stays off."""
+
+    kills: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=128)]],
+        Field(min_length=1, max_length=1_000),
+    ]
     reason: Text = ""
 
 
@@ -114,8 +124,12 @@ class SegmentBody(Document):
     description: Text = ""
 
 
-class SloBody(Document):
-    availability: Annotated[float, Field(ge=0.5, lt=1)]
+class WebhookBody(Document):
+    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
+    format: Literal["json", "slack"] = "json"
+    events: Annotated[list[Key], Field(max_length=len(KINDS))] = Field(default_factory=list)
+    enabled: bool = True
+    new_secret: bool = False
 
 
 class TokenCreate(Document):
@@ -123,3 +137,13 @@ class TokenCreate(Document):
     name: Name
     environment: EnvironmentKey | None = None
     kind: Literal["server", "client"] = _NOT_GIVEN
+    expires_at: Timestamp | None = None
+    expires_in_s: Annotated[int, Field(ge=1, le=_MAX_TOKEN_LIFE_S)] | None = None
+
+    @model_validator(mode="after")
+    def _ends_once(self) -> "TokenCreate":
+        if self.expires_at is not None and self.expires_in_s is not None:
+            raise PydanticCustomError(
+                "ends_once", "should have expires_at or expires_in_s, not both"
+            )
+        return self

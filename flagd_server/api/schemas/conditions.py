@@ -113,6 +113,18 @@ def _allocation(value: Any) -> Any:
     )
 
 
+def _rested(value: Any) -> Any:
+    is_rested = isinstance(value, list) and all(
+        isinstance(entry, list) and len(entry) == 2 and all(type(bound) is int for bound in entry)
+        for entry in value
+    )
+    if is_rested and len(value) <= MAX_ALLOCATION:
+        return value
+    raise PydanticCustomError(
+        "rested", "should be as it was read, [[from, upto], …]; it may be left out"
+    )
+
+
 class SplitBody(Document):
     weights: Annotated[
         dict[Key, Annotated[int, Field(ge=0, le=100_000)]],
@@ -123,6 +135,7 @@ class SplitBody(Document):
     salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] = ""
     # Computed by the server; taken so that what was read can be sent back with a change.
     allocation: Annotated[Any, PlainValidator(_allocation)] = None
+    rested: Annotated[Any, PlainValidator(_rested)] = None
 
 
 class VariantServe(Document):

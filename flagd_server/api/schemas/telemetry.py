@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from flagd_sdk.core.local_kill import MAX_LOCAL_KILLS, Evidence, LocalKill
 from flagd_server.api.schemas.base import (
     MAX_SAFE_INTEGER,
     NO_CONTROL_CHARACTERS,
@@ -34,13 +35,15 @@ from flagd_server.api.schemas.faults import MAX_FAULTS, fault_of
 from flagd_server.domain import telemetry
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.telemetry import MAX_COUNT, most_units
+from flagd_server.domain.times import format_time
 
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Kind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 UnitHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+LogEvidence = Annotated[float, Field(ge=0.0, le=1_000.0)]
 InstanceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
-ROWS = ("cells", "error_kinds")
+ROWS = ("cells", "error_kinds", "local_kills")
 """The lists of a summary whose items are refused one by one."""
 
 _T = TypeVar("_T")
@@ -140,6 +143,26 @@ class ErrorKindBody(Document):
         )
 
 
+class LocalKillBody(Document):
+    id: InstanceId
+    at: Timestamp
+    flag: Key
+    config_version: Version
+    split: Key
+    treatment: Key
+    control: Key
+    kind: Kind | None
+    log_e_value: LogEvidence
+    log_threshold: LogEvidence
+    in_treatment: Count
+    in_control: Count
+    expected_share: Annotated[float, Field(ge=0.0, le=1.0)]
+
+    def to_domain(self) -> LocalKill:
+        fields = self.model_dump(exclude={"id", "at"})
+        return LocalKill(self.id, format_time(self.at), Evidence(**fields))
+
+
 class SummaryBody(Document):
     instance: InstanceId
     sequence: Version
@@ -153,9 +176,9 @@ class SummaryBody(Document):
     error_kinds: Annotated[list[ErrorKindBody], Field(max_length=telemetry.MAX_ERROR_KINDS)] = (
         Field(default_factory=list)
     )
-    # Reserved for an SDK that kills by its own evidence. Accepting what nothing acts on yet would
-    # let such an SDK believe that the server knows.
-    local_kills: Annotated[list[object], Field(max_length=0)] = Field(default_factory=list)
+    local_kills: Annotated[list[LocalKillBody], Field(max_length=MAX_LOCAL_KILLS)] = Field(
+        default_factory=list
+    )
     dropped: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")], Count] = (
         Field(default_factory=dict, max_length=telemetry.MAX_DROPPED)
     )
@@ -173,6 +196,7 @@ class SummaryBody(Document):
             unscoped=self.unscoped,
             error_kinds=tuple(kind.to_domain() for kind in self.error_kinds),
             dropped=self.dropped,
+            local_kills=tuple(kill.to_domain() for kill in self.local_kills),
         )
 
 
@@ -197,6 +221,9 @@ def read_summary(document: Any) -> telemetry.Summary:
         cells=_with_gaps(summary.cells, {index for name, index in bad if name == "cells"}),
         error_kinds=_with_gaps(
             summary.error_kinds, {index for name, index in bad if name == "error_kinds"}
+        ),
+        local_kills=_with_gaps(
+            summary.local_kills, {index for name, index in bad if name == "local_kills"}
         ),
         refused=refused,
     )

@@ -77,14 +77,17 @@ class Aftermath:
         }
 
 
-def look_back(before: Requests, after: Requests, control: Requests) -> Aftermath:
-    """Compare all requests of the flag before and after its kill.
+def look_back(before: Requests, after: Requests, control: Requests, left: float = 0.0) -> Aftermath:
+    """Compare all requests of the flag before and after its kill, or its rollback.
 
     Args:
         control: those among `before` that did not have the feature.
+        left: of those who had the feature, the share that has it still: 0 after a kill.
     """
     exposures, bad = before.exposures + after.exposures, before.bad + after.bad
-    expected = control.share if control.exposures else None
+    expected = None
+    if control.exposures:
+        expected = control.share + left * max(0.0, before.share - control.share)
     if not before.exposures or not after.exposures or not bad:
         return Aftermath(Outcome.CANNOT_TELL, before, after, expected, 0.0, float("inf"))
     low, high = ratio_interval([(after.exposures / exposures, after.bad, before.bad)], ALPHA)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from flagd_sdk.core.guard.window import WINDOW_S, RateWindow
 from flagd_server.domain.guard.records import Cell
-from flagd_server.domain.guard.window import WINDOW_S, RateWindow
 
 # Indices are 16-bit columns of the toss log; what comes later shares the last one.
 MOST_INSTANCES = 5_000

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from flagd_sdk.core.guard.window import WINDOW_S
 from flagd_server.domain.guard.arms import Arms
-from flagd_server.domain.guard.window import WINDOW_S
 
 # A process that serves the flag reports at least every ten seconds.
 SILENCE_S = 60.0
@@ -23,10 +23,12 @@ class Blind:
     """Attributes:
     reason: one of the five above.
     detail: one sentence for a person, who can act on it.
+    split: where it can't see; None where it sees nowhere.
     """
 
     reason: str
     detail: str
+    split: str | None = None
 
 
 def blindness_of(arms: Arms, t: float) -> list[Blind]:
@@ -39,6 +41,7 @@ def blindness_of(arms: Arms, t: float) -> list[Blind]:
                 NO_SUMMARIES,
                 f"nobody has reported an exposure of split {arms.split!r} for "
                 f"{SILENCE_S:.0f} seconds or more",
+                arms.split,
             )
         ]
     found = []
@@ -52,6 +55,7 @@ def blindness_of(arms: Arms, t: float) -> list[Blind]:
                     ARM_SILENT,
                     f"{variant!r} has weight in split {arms.split!r}, but was served to nobody "
                     f"for {WINDOW_S / 60:.0f} minutes",
+                    arms.split,
                 )
             )
     if exposed < LEAST_EXPOSURES:
@@ -60,6 +64,7 @@ def blindness_of(arms: Arms, t: float) -> list[Blind]:
                 TOO_FEW,
                 f"{arms.treatment!r} was served {exposed} times; below {LEAST_EXPOSURES} even a "
                 "fault in one request of twenty could hide",
+                arms.split,
             )
         )
     return found

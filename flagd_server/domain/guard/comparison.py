@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from flagd_server.domain.guard import streams
+from flagd_sdk.core.guard.coin import AT_A_CHANGE, CoinBets
+from flagd_sdk.core.guard.streams import Batch, Epoch, Stream, harmonic_share
+from flagd_sdk.core.guard.tosses import Toss, TossLog
+from flagd_server.domain.guard import epochs
 from flagd_server.domain.guard.arms import Arms, Instance
 from flagd_server.domain.guard.metrics import ERROR_PREFIX, METRICS, Metric
 from flagd_server.domain.guard.records import Cell
-from flagd_server.domain.guard.streams import Batch, Epoch, Stream
-from flagd_server.domain.guard.tosses import Toss, TossLog
-from flagd_server.stats.coin import CoinBets
 
 TOSSES_KEPT = 400_000
 _ALL_HASHES = 1 << 64
@@ -40,7 +40,7 @@ class Comparison:
     """The running state of one metric of one pair. Fed in the order of commit; not thread-safe.
 
     Attributes:
-        epochs: the life first, then the newest of either sort (`streams.kept`).
+        epochs: the life first, then the newest of either sort (`epochs.kept`).
         kinds: kind → index, in order of appearance.
         latest: unit → its latest batch in the log; `latest_of_kind` the same by kind index. Since
             each event is offered to every stream, one that opened with batch b has heard a unit
@@ -66,7 +66,7 @@ class Comparison:
     @classmethod
     def start(cls, arms: Arms, metric: Metric, margin: float, at: float) -> "Comparison":
         bets = metric.bets(margin)
-        errors, kinds = streams.ERRORS_SHARE, streams.KINDS_SHARE
+        errors, kinds = epochs.ERRORS_SHARE, epochs.KINDS_SHARE
         if not metric.has_epochs:
             errors, kinds = 1.0, 0.0
         life = _open_epoch(metric, bets, "life", errors, kinds, at, 0)
@@ -77,11 +77,11 @@ class Comparison:
         if not self.metric.has_epochs:
             return
         self.announced += 1
-        part = streams.harmonic_share(self.announced)
+        part = harmonic_share(self.announced)
         self._begin_epoch(
             f"epoch {self.announced} ({what})",
-            streams.ANNOUNCED_ERRORS_SHARE * part,
-            streams.ANNOUNCED_KINDS_SHARE * part,
+            epochs.ANNOUNCED_ERRORS_SHARE * part,
+            epochs.ANNOUNCED_KINDS_SHARE * part,
             t,
         )
 
@@ -91,7 +91,7 @@ class Comparison:
         epoch = _open_epoch(
             self.metric, self.bets, name, errors, kinds, at, len(self.log.times), is_clock=is_clock
         )
-        self.epochs = streams.kept([*self.epochs, epoch])
+        self.epochs = epochs.kept([*self.epochs, epoch])
 
     def observe(self, t: float, cells: list[Cell]) -> float:
         """Take in one summary's cells of the two arms, those that `Arms.observe` believed.
@@ -100,7 +100,7 @@ class Comparison:
             The greatest score of a stream that heard something new, 0 where none did.
         """
         if (
-            t >= self.started_at + (self.clock + 1) * streams.CLOCK_EPOCH_S
+            t >= self.started_at + (self.clock + 1) * epochs.CLOCK_EPOCH_S
             and self.metric.has_epochs
         ):
             self._begin_clock_epoch(t)
@@ -113,14 +113,14 @@ class Comparison:
         return 0.0
 
     def _begin_clock_epoch(self, t: float) -> None:
-        index = min(int((t - self.started_at) // streams.CLOCK_EPOCH_S), streams.CLOCK_EPOCHS - 1)
+        index = min(int((t - self.started_at) // epochs.CLOCK_EPOCH_S), epochs.CLOCK_EPOCHS - 1)
         if index > self.clock:
             self.clock = index
             self._begin_epoch(
                 f"hour {index}",
-                streams.CLOCK_ERRORS_SHARE / streams.CLOCK_EPOCHS,
-                streams.CLOCK_KINDS_SHARE / streams.CLOCK_EPOCHS,
-                self.started_at + index * streams.CLOCK_EPOCH_S,
+                epochs.CLOCK_ERRORS_SHARE / epochs.CLOCK_EPOCHS,
+                epochs.CLOCK_KINDS_SHARE / epochs.CLOCK_EPOCHS,
+                self.started_at + index * epochs.CLOCK_EPOCH_S,
                 is_clock=True,
             )
 
@@ -364,6 +364,7 @@ def _open_epoch(
         kinds_share=kinds,
         at=at,
         batch=batch,
+        onset=epochs.AT_ANY_TIME if is_clock else AT_A_CHANGE,
         is_clock=is_clock,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from flagd_sdk.core.guard.streams import LIFE_S
 from flagd_server.domain.guard.arms import Arms
 from flagd_server.domain.guard.availability import SUSPECT_WITHIN_S, Availability, Breach
 from flagd_server.domain.guard.blindness import (
@@ -15,6 +16,7 @@ from flagd_server.domain.guard.blindness import (
 )
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.controls import Controls
+from flagd_server.domain.guard.epochs import ERRORS_SHARE
 from flagd_server.domain.guard.harm import excess_failures, has_spent
 from flagd_server.domain.guard.judgement import BURNING_E, Standing, judge, spoken
 from flagd_server.domain.guard.metrics import (
@@ -32,7 +34,6 @@ from flagd_server.domain.guard.records import (
     Policy,
     RecordError,
 )
-from flagd_server.domain.guard.streams import ERRORS_SHARE, LIFE_S
 from flagd_server.domain.guard.versions import VersionBook
 from flagd_server.domain.guard.wording import explain, explain_breach, explain_sample
 

@@ -10,19 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from flagd_server.domain.guard.agreement import Agreement
+from flagd_sdk.core.guard.agreement import Agreement
+from flagd_sdk.core.guard.streams import LEAST_TREATMENT_UNITS, Epoch, Stream
+from flagd_sdk.core.guard.window import WINDOW_S
 from flagd_server.domain.guard.arms import Instance
 from flagd_server.domain.guard.comparison import Comparison
-from flagd_server.domain.guard.streams import Epoch, Stream
-from flagd_server.domain.guard.window import WINDOW_S
 from flagd_server.stats.intervals import ratio_estimate
 
 # A stream's evidence from here on is worth asking about, and must hold without one process.
 WITNESS_BAR = 10.0
-# What must agree with a kind of error, and with all errors. A kind is decided within a dozen of
-# failing units, so its bar is most of the delay; all errors need hundreds, so theirs costs none.
-KIND_BAR, ERRORS_BAR = 10.0, 50.0
-LEAST_TREATMENT_UNITS = 3
 LONE_INSTANCE_FROM, LONE_TOKEN_FROM = 3, 2
 NEWCOMERS_SHARE = 0.2
 # While a burn test says that the objective is being missed, less proof is asked for: E of 20 times
@@ -103,21 +99,9 @@ def rate_witness(comparison: Comparison, stream: Stream) -> float:
     return agreement_of(comparison, stream).rate
 
 
-def rate_bar(stream: Stream) -> float:
-    """Return the evidence by exposures that a kill by this stream needs."""
-    return ERRORS_BAR if stream.kind is None else KIND_BAR
-
-
 def agreement_of(comparison: Comparison, stream: Stream) -> Agreement:
     """Return what must agree with a stream that has risen, up to date with the log."""
-    began = stream.began
-    assert began is not None, "its value is above the least it has had"
-    known = stream.agreement
-    if known is None or known.began != began or known.tau != comparison.tau:
-        known = Agreement.since(began, stream.kind, comparison.log, comparison.tau)
-        stream.agreement = known
-    known.catch_up(comparison.log)
-    return known
+    return stream.agreed(comparison.log, comparison.tau)
 
 
 def _examine(
@@ -134,17 +118,9 @@ def _objection(standing: Standing, t: float) -> str | None:
     if standing.is_against_treatment and stream.in_treatment < LEAST_TREATMENT_UNITS:
         return f"fewer than {LEAST_TREATMENT_UNITS} units of the treatment have failed"
     if comparison.metric.has_witness:
-        agreement = agreement_of(comparison, stream)
-        if stream.kind is not None and agreement.coin < KIND_BAR:
-            return (
-                "errors of every kind together do not fall more often on its users: "
-                "errors that only changed their name look like this"
-            )
-        if agreement.rate < rate_bar(stream):
-            return (
-                "measured by exposures the rates do not differ enough: "
-                "a feature whose users ask more often looks like this"
-            )
+        objection = agreement_of(comparison, stream).objection
+        if objection is not None:
+            return objection
     return (
         _lone(standing, t, LONE_INSTANCE_FROM, "process", _process_of)
         or _lone(standing, t, LONE_TOKEN_FROM, "token", _token_of)

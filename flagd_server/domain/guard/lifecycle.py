@@ -33,9 +33,14 @@ def mode_of(configuration: Configuration) -> Mode:
     return Mode(configuration.guard["mode"])
 
 
-def kills_on_breach(configuration: Configuration) -> bool:
-    """Return whether a decision against the flag turns it off, if nothing else holds it back."""
-    return mode_of(configuration) is Mode.ENFORCE and configuration.guard["on_breach"] == "kill"
+def acts_on_breach(configuration: Configuration) -> bool:
+    """Return whether a decision turns the flag off or back, if nothing else holds that back."""
+    return mode_of(configuration) is Mode.ENFORCE and configuration.guard["on_breach"] != "hold"
+
+
+def rolls_back(configuration: Configuration) -> bool:
+    """Return whether it goes back to its last healthy configuration first, where it has one."""
+    return acts_on_breach(configuration) and configuration.guard["on_breach"] == "rollback"
 
 
 def policy_of(configuration: Configuration, objectives: Mapping[str, float]) -> Policy:

@@ -6,13 +6,12 @@ which bets and on which streams.
 
 from dataclasses import dataclass
 
-from flagd_server.stats.coin import CoinBets
+from flagd_sdk.core.guard.coin import CoinBets
+from flagd_sdk.core.guard.policy import ERRORS_ALPHA, LATENCY_ALPHA
 
 ERROR_PREFIX = "error:"
 EXPOSED = "exposed"
 
-# Shares of the life's alpha, where latency is guarded; otherwise errors have all of it.
-ERRORS_ALPHA, LATENCY_ALPHA = 0.7, 0.3
 # The sample-ratio test makes a guard blind and kills nothing; its alpha is its own.
 SAMPLE_RATIO_ALPHA = 1e-4
 

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
-from flagd_server.stats.coin import DEFAULT_MARGIN
+from flagd_sdk.core.guard import policy
+from flagd_sdk.core.guard.coin import DEFAULT_MARGIN
 
-DEFAULT_ALPHA = 0.001
+DEFAULT_ALPHA = policy.DEFAULT_ALPHA
+
 # In seconds: any clock that counts from any epoch fits, and differences stay exact to the ms.
 MAX_T = 1e12
 

@@ -8,17 +8,19 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
+from flagd_sdk.core.guard.agreement import rate_bar
+from flagd_sdk.core.guard.streams import Stream, by_share
+from flagd_sdk.core.guard.tosses import Toss
 from flagd_server.domain.guard.arms import Counts
 from flagd_server.domain.guard.comparison import Comparison
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.harm import excess_failures
-from flagd_server.domain.guard.judgement import Standing, rate_bar, rate_witness
+from flagd_server.domain.guard.judgement import Standing, rate_witness
 from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.pair import Pair
-from flagd_server.domain.guard.streams import Stream, by_share
-from flagd_server.domain.guard.tosses import Toss
 from flagd_server.domain.guard.verdict_table import VersionCoin
-from flagd_server.domain.guard.version_verdict import ServiceVersion, judge_versions
+from flagd_server.domain.guard.version_verdict import ServiceVersion, Verdict, judge_versions
+from flagd_server.domain.guard.versions import VersionBook
 from flagd_server.stats.intervals import ratio_interval, tail_probability
 
 TOSSES_SHOWN = 200
@@ -47,7 +49,7 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
         ],
         "sample_ratio": [_sample(standing) for standing in guard.sample_ratios(t)],
         "availability": guard.availability.report(),
-        "versions": _versions(guard),
+        "versions": [verdict.to_document() for verdict in version_verdicts(guard)],
         "set_aside": [row for pair in guard.pairs.values() for row in pair.set_aside],
         "harm": {
             "budget": guard.policy.harm_budget,
@@ -59,27 +61,32 @@ def report(guard: FlagGuard, t: float) -> dict[str, Any]:
     }
 
 
-def _versions(guard: FlagGuard) -> list[dict[str, Any]]:
+def version_verdicts(guard: FlagGuard, service: str | None = None) -> list[Verdict]:
     """Return the verdicts: is it the flag, a version, both, or neither?
 
     The coin is that of the pair which has shown most failing units.
+
+    Args:
+        service: only on this one; None means all.
     """
+    book = guard.book
+    if service is not None:
+        book = VersionBook({name: own for name, own in book.services.items() if name == service})
     pairs = [pair for pair in guard.pairs.values() if ERRORS.name in pair.comparisons]
     coins: dict[ServiceVersion, VersionCoin] = {}
     if pairs:
         loudest = max(pairs, key=lambda pair: len(pair.comparisons[ERRORS.name].log))
-        coins = _coins(guard, loudest)
+        coins = _coins(book, loudest)
     controls = {pair.arms.control for pair in pairs}
-    verdicts = judge_versions(guard.book, coins, controls, guard.policy.margin)
-    return [verdict.to_document() for verdict in verdicts]
+    return judge_versions(book, coins, controls, guard.policy.margin)
 
 
-def _coins(guard: FlagGuard, pair: Pair) -> dict[ServiceVersion, VersionCoin]:
+def _coins(kept: VersionBook, pair: Pair) -> dict[ServiceVersion, VersionCoin]:
     comparison = pair.comparisons[ERRORS.name]
     stream = comparison.epochs[0].errors
     coins = {}
     for (service, version), release in pair.arms.releases.items():
-        book = guard.book.services.get(service)
+        book = kept.services.get(service)
         if book is None or version not in book.versions:
             continue
         again = comparison.replay(stream, partial(_is_of, release))
@@ -125,7 +132,7 @@ def _comparison(nearest: Standing, alpha: float) -> dict[str, Any]:
         "e_value": nearest.e_value,
         "threshold": nearest.threshold,
         "rate_witness": nearest.rate_witness,
-        "rate_witness_needed": rate_bar(nearest.stream),
+        "rate_witness_needed": rate_bar(nearest.stream.kind),
         "held_back": nearest.objection,
         "expected_share": nearest.stream.expected_share,
         "chance": tail_probability(tosses) if tosses else 1.0,

@@ -6,6 +6,7 @@ from itertools import combinations
 from math import isfinite
 from typing import Any
 
+from flagd_sdk.core.guard.coin import DEFAULT_MARGIN
 from flagd_server.domain.guard.verdict_table import (
     Findings,
     FlagEffect,
@@ -16,7 +17,6 @@ from flagd_server.domain.guard.verdict_table import (
     find_row,
 )
 from flagd_server.domain.guard.versions import ServiceBook, VersionBook, VersionCounts
-from flagd_server.stats.coin import DEFAULT_MARGIN
 from flagd_server.stats.two_sample import CONFIDENCE, TwoSample, compare
 
 ServiceVersion = tuple[str, str]
@@ -67,8 +67,8 @@ class Verdict:
             "newer": self.newer,
             "older": self.older,
             "versions": versions,
-            "flag_fixed": _figures(self.flag_fixed),
-            "flag_off": _figures(self.flag_off),
+            "flag_fixed": figures(self.flag_fixed),
+            "flag_off": figures(self.flag_off),
             "pooled_exposures": self.pooled_exposures,
         }
 
@@ -241,10 +241,8 @@ def _called(version: str | None) -> str:
     return version or "the version without a name"
 
 
-def _figures(comparison: TwoSample | None) -> dict[str, Any] | None:
+def figures(comparison: TwoSample | None) -> dict[str, Any] | None:
     """Return the figures for JSON, which knows no infinity."""
     if comparison is None:
         return None
-    figures = asdict(comparison)
-    figures["high"] = comparison.high if isfinite(comparison.high) else None
-    return figures
+    return {**asdict(comparison), "high": comparison.high if isfinite(comparison.high) else None}

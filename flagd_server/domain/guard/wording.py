@@ -1,7 +1,8 @@
 """One sentence on where the evidence stands, for a person who knows no statistics."""
 
+from flagd_sdk.core.guard.agreement import rate_bar
 from flagd_server.domain.guard.availability import Breach
-from flagd_server.domain.guard.judgement import Standing, rate_bar, spoken
+from flagd_server.domain.guard.judgement import Standing, spoken
 from flagd_server.domain.guard.metrics import ERROR_PREFIX, ERRORS
 
 
@@ -21,7 +22,7 @@ def explain(standing: Standing) -> str:
     compared = f"evidence {spoken(standing.e_value)} of {spoken(standing.threshold)} needed"
     if standing.kills:
         by_exposures = (
-            f"by exposures {spoken(standing.rate_witness)} of {rate_bar(standing.stream):.0f}"
+            f"by exposures {spoken(standing.rate_witness)} of {rate_bar(standing.stream.kind):.0f}"
         )
         return f"{found}: {compared}, {by_exposures}"
     if standing.is_decisive:

@@ -1,13 +1,21 @@
-"""The schema of the SQLite database, step by step.
+"""The schema of the SQLite database: the table of all steps, and those that laid the ground.
 
-A step that has been released is never edited; a change is a new step after it. All pending steps
-are applied, and recorded, in one transaction.
+The others are in the modules beside it, by area. A step that has been released is never edited; a
+change is a new step after it. All pending steps are applied, and recorded, in one transaction.
 """
 
 import json
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from flagd_server.storage.migrations import (
+    sqlite_audit,
+    sqlite_deployments,
+    sqlite_identity,
+    sqlite_releases,
+    sqlite_replicas,
+)
 
 # Counts and kinds have the empty text where a cell had no split: NULLs are never equal, so that
 # they could not be part of a key.
@@ -266,6 +274,16 @@ STEPS = {
     "0003_evidence_notes": _evidence_notes,
     "0004_guard_state": _guard_state,
     "0005_control_latencies": _control_latencies,
+    "0006_local_kills": sqlite_releases.local_kills,
+    "0007_rollouts": sqlite_releases.rollouts,
+    "0008_healthy_versions": sqlite_releases.healthy_versions,
+    "0009_deployments": sqlite_deployments.deployments,
+    "0010_gates": sqlite_releases.gates,
+    "0011_webhooks": sqlite_releases.webhooks,
+    "0012_hook_secrets": sqlite_releases.hook_secrets,
+    "0013_audit_chain": sqlite_audit.audit_chain,
+    "0014_identity": sqlite_identity.identity,
+    "0015_replicas": sqlite_replicas.replicas,
 }
 """Every step this server knows, oldest first. A database that records another one is newer."""
 

@@ -1,5 +1,6 @@
 """A client of the API that holds every exchange to `openapi.yaml`."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,9 @@ class Api:
     """Sends requests with one token; what the server did not document fails the test."""
 
     def __init__(self, app: Flask, token: str | None = None) -> None:
-        self._client = app.test_client()
+        self._client = app.test_client(use_cookies=False)
         self._app = app
-        self._token = token
+        self.token = token
 
     def by(self, token: str | None) -> "Api":
         """Return a client with another token."""
@@ -58,8 +59,8 @@ class Api:
         """
         data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
         sent = {name.lower(): value for name, value in (headers or {}).items()}
-        if self._token is not None:
-            sent.setdefault("authorization", f"Bearer {self._token}")
+        if self.token is not None:
+            sent.setdefault("authorization", f"Bearer {self.token}")
         if if_match is not None:
             sent["if-match"] = f'"{if_match}"' if isinstance(if_match, int) else if_match
         if data and content_type is not None:
@@ -68,6 +69,9 @@ class Api:
         response = self._client.open(
             target, method=method, query_string=query, data=data, headers=sent
         )
+        content = response.data if response.mimetype != "text/event-stream" else b""
+        if response.headers.get("Content-Encoding") == "gzip":
+            content = gzip.decompress(content)
         is_endless = response.mimetype == "text/event-stream"
         if is_endless:
             response.close()
@@ -82,7 +86,7 @@ class Api:
                 request_body=data,
                 status=response.status_code,
                 headers={name.lower(): value for name, value in response.headers.items()},
-                body=None if is_endless else response.data,
+                body=None if is_endless else content,
             )
         )
         return response

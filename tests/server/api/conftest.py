@@ -1,4 +1,4 @@
-"""A whole application on an SQLite file of its own, without a socket."""
+"""A whole application on a database of its own, without a socket."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,52 +11,77 @@ from flask import Flask
 from flagd_server.app import create_app
 from flagd_server.clock import SystemClock
 from flagd_server.config import Settings
+from flagd_server.domain.token_text import ENVIRONMENT_SCOPES
 from flagd_server.services.environments import Environments
 from flagd_server.services.first_start import InitialTokens, first_start
 from flagd_server.services.publishing import Publisher
-from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
+from tests.databases import ReusedDatabase
+from tests.postgres_cluster import PostgresCluster
 from tests.server.api.client import Api
+from tests.waiting import eventually
 
 CHECKOUT = "/api/v1/flags/new-checkout"
 PRODUCTION = f"{CHECKOUT}/environments/production"
 
 
-class _Nobody:
-    def publish(self, environment: str, sequence: int, event: bytes) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def first_database(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InitialTokens]:
-    """A database after its first start; copied, since making one costs many commits."""
-    path = tmp_path_factory.mktemp("first") / "first.db"
-    with closing(open_storage(str(path))) as storage:
-        publisher = Publisher(Snapshots(storage), _Nobody(), SystemClock())
+def _start(database: str) -> InitialTokens:
+    with closing(open_storage(database)) as storage:
         tokens = first_start(
             storage,
-            Environments(storage, publisher),
+            Environments(storage, Publisher(SystemClock())),
             Tokens(storage, SystemClock()),
             deliver=lambda tokens: None,
         )
     assert tokens is not None
-    return path, tokens
+    return tokens
+
+
+@pytest.fixture(scope="session")
+def sqlite_after_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InitialTokens]:
+    """A database after its first start; copied, since making one costs many commits."""
+    path = tmp_path_factory.mktemp("first") / "first.db"
+    return path, _start(str(path))
+
+
+@pytest.fixture(scope="session")
+def postgres_after_start(
+    postgres_cluster: PostgresCluster,
+) -> Iterator[tuple[ReusedDatabase, InitialTokens]]:
+    tokens = _start(postgres_cluster.create_database("started"))
+    database = ReusedDatabase(postgres_cluster, "started")
+    yield database, tokens
+    database.close()
 
 
 @pytest.fixture
-def initial_tokens(first_database: tuple[Path, InitialTokens]) -> InitialTokens:
-    return first_database[1]
+def started(
+    database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> tuple[str, InitialTokens]:
+    """A database after its first start, as path or URL, and what was made in it."""
+    first, tokens = request.getfixturevalue(f"{database_kind}_after_start")
+    if isinstance(first, ReusedDatabase):
+        first.restore()
+        return first.url, tokens
+    return str(shutil.copy(first, tmp_path / "flagd.db")), tokens
 
 
 @pytest.fixture
-def database(tmp_path: Path, first_database: tuple[Path, InitialTokens]) -> Path:
-    return Path(shutil.copy(first_database[0], tmp_path / "flagd.db"))
+def database(started: tuple[str, InitialTokens]) -> str:
+    return started[0]
 
 
 @pytest.fixture
-def app(database: Path) -> Iterator[Flask]:
-    app = create_app(Settings(database=str(database), git_sha="0123abc"))
+def initial_tokens(started: tuple[str, InitialTokens]) -> InitialTokens:
+    return started[1]
+
+
+@pytest.fixture
+def app(database: str) -> Iterator[Flask]:
+    app = create_app(Settings(database=database, git_sha="0123abc"))
+    # On Postgres it takes a moment, and telemetry that comes before is counted a little later.
+    eventually(app.extensions["flagd_server"].readiness.is_leading)
     yield app
     app.extensions["flagd_server"].close()
 
@@ -74,11 +99,11 @@ def sdk(app: Flask, initial_tokens: InitialTokens) -> Api:
 
 @pytest.fixture
 def with_scope(admin: Api) -> Callable[[str], Api]:
-    """Return a client whose new token has the scope; SDK tokens are of production."""
+    """Return a client whose new token has the scope; applications' tokens are of production."""
 
     def make(scope: str) -> Api:
         body = {"scope": scope, "name": f"test {scope}"}
-        if scope == "sdk":
+        if scope in ENVIRONMENT_SCOPES:
             body["environment"] = "production"
         return admin.by(admin.post("/api/v1/tokens", body).json["text"])
 

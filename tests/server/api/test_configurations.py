@@ -178,14 +178,62 @@ class TestKilling:
         assert sdk.get("/sdk/v1/flags").json["flags"][checkout]["kill"] is not None
 
     def test_restoring_has_to_name_the_kill(self, admin: Api, checkout: str) -> None:
-        assert admin.post(f"{PRODUCTION}/restore", {"kill": "kill-0"}).status_code == 409
+        unknown = {"kill": "kill-0", "reason": "fixed"}
+        assert admin.post(f"{PRODUCTION}/restore", unknown).status_code == 409
         killed = admin.post(f"{PRODUCTION}/kill", {"reason": "smoke"}).json
-        assert admin.post(f"{PRODUCTION}/restore", {"kill": "kill-0"}).status_code == 409
+        assert admin.post(f"{PRODUCTION}/restore", unknown).status_code == 409
         assert admin.get(PRODUCTION).json["kill"] is not None
-        restored = admin.post(f"{PRODUCTION}/restore", {"kill": killed["kill"]["id"]})
+        body = unknown | {"kill": killed["kill"]["id"]}
+        restored = admin.post(f"{PRODUCTION}/restore", body)
         assert restored.json["kill"] is None
         assert restored.json["action"] == "restore"
         assert restored.headers["ETag"] == f'"{restored.json["version"]}"'
+
+    def test_restoring_has_to_say_why(self, admin: Api, checkout: str) -> None:
+        killed = admin.post(f"{PRODUCTION}/kill", {"reason": "smoke"}).json
+        name = {"kill": killed["kill"]["id"]}
+        for why in ({}, {"reason": ""}, {"reason": " "}, {"reason": None}, {"fixed_in": None}):
+            refused = admin.post(f"{PRODUCTION}/restore", name | why)
+            assert refused.status_code == 422
+            assert [each["field"] for each in refused.json["errors"]] == ["reason"]
+        body = name | {"reason": "fixed", "start_percent": 5, "keep": True}
+        assert admin.post(f"{PRODUCTION}/restore", body).status_code == 422
+        body = name | {"fixed_in": {"service": "shop", "version": "v42"}}
+        restored = admin.post(f"{PRODUCTION}/restore", body)
+        assert (restored.status_code, restored.json["kill"]) == (200, None)
+        assert restored.json["comment"] == "fixed in version v42 of shop"
+
+    def test_what_was_left_out_is_shown_and_can_be_sent_back(
+        self, admin: Api, checkout: str
+    ) -> None:
+        serve = {"split": {"weights": {"on": 25_000, "off": 75_000}}}
+        admin.patch(PRODUCTION, {"default_serve": serve}, if_match=2)
+        killed = admin.post(f"{PRODUCTION}/kill", {"reason": "smoke"}).json
+        body = {"kill": killed["kill"]["id"], "reason": "fixed", "leave_out_exposed": True}
+        restored = admin.post(f"{PRODUCTION}/restore", body).json
+        split = restored["default_serve"]["split"]
+        assert (split["weights"]["on"], split["rested"]) == (1_000, [[0, 25_000]])
+        split["weights"] = {"on": 2_000, "off": 98_000}
+        sent_back = {"default_serve": restored["default_serve"]}
+        changed = admin.patch(PRODUCTION, sent_back, if_match=restored["version"]).json
+        grown = changed["default_serve"]["split"]
+        assert grown["rested"] == [[0, 25_000]]
+        assert grown["allocation"] == [[25_000, "off"], [27_000, "on"], [100_000, "off"]]
+
+    def test_a_rollout_can_start_with_it(self, admin: Api, checkout: str) -> None:
+        killed = admin.post(f"{PRODUCTION}/kill", {"reason": "smoke"}).json
+        body = {"kill": killed["kill"]["id"], "reason": "fixed"}
+        wrong = body | {"rollout": {"stages": [{"percent": 5}, {"percent": 1}]}}
+        refused = admin.post(f"{PRODUCTION}/restore", wrong)
+        assert [each["field"] for each in refused.json["errors"]] == ["rollout.stages[1].percent"]
+        assert admin.get(PRODUCTION).json["kill"] is not None
+        restored = admin.post(
+            f"{PRODUCTION}/restore", body | {"rollout": {"template": "careful"}}
+        ).json
+        assert (restored["kill"], restored["action"]) == (None, "rollout")
+        assert restored["default_serve"]["split"]["weights"]["on"] == 1_000
+        (rollout,) = admin.get(f"{PRODUCTION}/rollouts").json["items"]
+        assert (rollout["state"], rollout["config_version"]) == ("running", restored["version"])
 
     def test_the_receipt_names_who_has_not_confirmed(
         self, admin: Api, sdk: Api, checkout: str

@@ -4,7 +4,6 @@ import json
 from contextlib import closing
 from copy import deepcopy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,7 +93,7 @@ def test_an_unknown_format_is_refused(admin: Api, checkout: str) -> None:
 
 
 def test_what_became_known_later_stands_beside_the_report(
-    sdk: Api, admin: Api, checkout: str, summary: dict[str, Any], database: Path
+    sdk: Api, admin: Api, checkout: str, summary: dict[str, Any], database: str
 ) -> None:
     sdk.post(TELEMETRY, harmful(summary))
     kill = admin.get(PRODUCTION).json["kill"]
@@ -104,7 +103,7 @@ def test_what_became_known_later_stands_beside_the_report(
     fell = look_back(Requests(1_000, 40), Requests(1_000), Requests(750)).to_document()
     now = datetime.now(UTC)
     note = EvidenceNote(kill["evidence"], "aftermath", 120, now, json.dumps(fell))
-    with closing(open_storage(str(database))) as storage, storage.transaction() as tx:
+    with closing(open_storage(database)) as storage, storage.transaction() as tx:
         tx.insert_evidence_note(note)
     later = admin.get(path).json
     assert [(note["kind"], note["document"]) for note in later.pop("notes")] == [

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.wrappers import Request
 
-from flagd_server.api.json_body import MAX_BODY_BYTES, MAX_DEPTH, UnreadableBodyError, parse_json
+from flagd_server.api.json_body import (
+    MAX_BODY_BYTES,
+    MAX_DEPTH,
+    MAX_NAMES,
+    UnreadableBodyError,
+    parse_json,
+)
 from flagd_server.services.first_start import InitialTokens
 from tests.server.api.client import Api
 from tests.server.api.conftest import PRODUCTION
@@ -211,3 +217,16 @@ def test_any_good_document_is_read_as_the_standard_decoder_reads_it(
 ) -> None:
     body = json.dumps(document, ensure_ascii=is_ascii).encode()
     assert parse_json(body) == json.loads(body)
+
+
+def test_so_many_names_and_no_more_wherever_they_stand() -> None:
+    def body(names: int) -> bytes:
+        half = names // 2
+        inner = ",".join(f'"{i}" :0' for i in range(half))
+        outer = ",".join(f'"{i}": 0' for i in range(names - half - 1))
+        return f'{{"inner": {{{inner}}}, {outer}}}'.encode()
+
+    assert len(parse_json(body(MAX_NAMES))["inner"]) == MAX_NAMES // 2
+    with pytest.raises(UnreadableBodyError, match="more than 100000 names"):
+        parse_json(body(MAX_NAMES + 1))
+    assert parse_json(b'"' + b"a:" * MAX_NAMES + b'"') == "a:" * MAX_NAMES

@@ -1,6 +1,7 @@
 """Health, readiness and metrics."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,7 +31,14 @@ def test_a_ready_server_says_what_it_checked(app: Flask) -> None:
     answer = Api(app).get("/readyz")
     assert answer.json == {
         "status": "ready",
-        "checks": {"database": "ok", "writer": "ok", "hub": "ok"},
+        "leading": True,
+        "checks": {
+            "writer": "ok",
+            "hub": "ok",
+            "conductor": "ok",
+            "outbox": "ok",
+            "database": "ok",
+        },
     }
 
 
@@ -128,7 +136,7 @@ def test_a_database_that_is_away_is_no_mistake_of_the_server(
     [
         ("PUT", "/api/v1/flags", "GET, HEAD, POST"),
         ("OPTIONS", "/api/v1/flags", "GET, HEAD, POST"),
-        ("GET", f"{PRODUCTION}/kill", "POST"),
+        ("PUT", f"{PRODUCTION}/kill", "GET, HEAD, POST"),
         ("DELETE", "/healthz", "GET, HEAD"),
     ],
 )
@@ -163,3 +171,21 @@ def test_a_guard_that_cannot_see_says_so(admin: Api, sdk: Api, checkout: str) ->
     assert _metric(admin, f"flagd_guard_flags_held{of_production}") == 0
     too_few = '{environment="production",reason="too few events"}'
     assert _metric(admin, f"flagd_guard_flags_blind{too_few}") == 1
+
+
+def test_metrics_name_flags_only_for_who_may_read(
+    app: Flask, admin: Api, sdk: Api, checkout: str, with_scope: Callable[[str], Api]
+) -> None:
+    admin.post(f"/api/v1/flags/{checkout}/environments/production/kill", {"reason": "a test"})
+    for api, is_told in (
+        (admin, True),
+        (with_scope("read"), True),
+        (with_scope("kill"), False),
+        (sdk, False),
+        (Api(app), False),
+    ):
+        told = api.get("/metrics").text
+        assert "flagd_http_requests_total{" in told
+        assert (checkout in told, "flagd_kills_total{" in told) == (is_told, is_told)
+        assert is_told or "production" not in told
+    assert Api(app, "fr_read_unknown").get("/metrics").status_code == 401

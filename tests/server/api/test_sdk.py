@@ -18,6 +18,7 @@ from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
 from tests.server.api.conftest import CHECKOUT, PRODUCTION
 
+SAME_ID = {"X-Request-Id": "the-same"}
 FLAGS = "/sdk/v1/flags"
 HASH = "9f86d081884c7d65"
 TELEMETRY = "/sdk/v1/telemetry"
@@ -48,12 +49,19 @@ class TestFlags:
 
     def test_the_short_way_answers_as_the_view_does(self, sdk: Api, checkout: str) -> None:
         etag = sdk.get(FLAGS).headers["ETag"]
-        short = sdk.get(FLAGS, headers={"If-None-Match": etag})
-        view = sdk.get(FLAGS, headers={"If-None-Match": f"{etag}, {etag}"})
+        short = sdk.get(FLAGS, headers={"If-None-Match": etag, **SAME_ID})
+        view = sdk.get(FLAGS, headers={"If-None-Match": f"{etag}, {etag}", **SAME_ID})
         assert (short.status, short.data) == (view.status, view.data)
         assert sorted(short.headers.items()) == sorted(view.headers.items())
         route = 'flagd_http_requests_total{method="GET",route="/sdk/v1/flags",status="304"} 2.0'
         assert route in sdk.get("/metrics").text.splitlines()
+
+    def test_the_short_way_sends_what_the_view_does(self, sdk: Api, checkout: str) -> None:
+        short = sdk.get(FLAGS, headers=SAME_ID)
+        view = sdk.get(FLAGS, headers={"If-None-Match": '"x", "y"', **SAME_ID})
+        assert checkout in short.json["flags"]
+        assert (short.status, short.data) == (view.status, view.data)
+        assert sorted(short.headers.items()) == sorted(view.headers.items())
 
     def test_the_short_way_is_for_the_token_s_own_environment(
         self, sdk: Api, admin: Api, initial_tokens: InitialTokens
@@ -99,9 +107,10 @@ class TestTelemetry:
         self, sdk: Api, checkout: str, summary: dict[str, Any]
     ) -> None:
         summary["cells"].append(summary["cells"][0] | {"split": "gone"})
-        short = sdk.post(TELEMETRY, summary)
+        short = sdk.post(TELEMETRY, summary, headers=SAME_ID)
         summary["sequence"] += 1
-        view = sdk.post(TELEMETRY, summary, content_type="application/json; charset=utf-8")
+        plain = "application/json; charset=utf-8"
+        view = sdk.post(TELEMETRY, summary, content_type=plain, headers=SAME_ID)
         assert (short.status, short.data) == (view.status, view.data)
         assert sorted(short.headers.items()) == sorted(view.headers.items())
         route = f'flagd_http_requests_total{{method="POST",route="{TELEMETRY}",status="200"}} 2.0'
@@ -142,7 +151,7 @@ class TestTelemetry:
             def fail(*_: object) -> None:
                 raise StorageUnavailableError("the disk is full")
 
-            patch.setattr(ingestion, "_store", fail)
+            patch.setattr(ingestion, "_store_with_inbox", fail)
             refused = sdk.post(TELEMETRY, summary)
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         assert sdk.post(TELEMETRY, summary).json["duplicate"] is False
@@ -184,7 +193,13 @@ class TestTelemetry:
         ],
     )
     def test_a_cell_that_can_not_be_is_named_and_the_others_are_counted(
-        self, sdk: Api, checkout: str, summary: dict[str, Any], field: str, value: object
+        self,
+        sdk: Api,
+        admin: Api,
+        checkout: str,
+        summary: dict[str, Any],
+        field: str,
+        value: object,
     ) -> None:
         good = summary["cells"][0]
         summary["cells"] = [good, good | {field: value}, good | {"variant": "purple"}, good]
@@ -193,7 +208,7 @@ class TestTelemetry:
         named = [fault["field"] for fault in answer["refused"]]
         assert named[-1] == "cells[2].variant"
         assert all(name.startswith(f"cells[1].{field}") for name in named[:-1])
-        outcomes = sdk.get("/metrics").text.splitlines()
+        outcomes = admin.get("/metrics").text.splitlines()
         for outcome in ("accepted", "refused"):
             line = f'{{environment="production",outcome="{outcome}"}} 2.0'
             assert f"flagd_telemetry_cells_total{line}" in outcomes
@@ -286,6 +301,7 @@ class TestTelemetry:
         content_type: str,
     ) -> None:
         monkeypatch.setattr(turns, "SUMMARIES_OF_INSTANCE", Rate(1e-6, 1.0))
+        summary["local_kills"] = []
         assert sdk.post(TELEMETRY, summary, content_type=content_type).status_code == 200
         again = sdk.post(TELEMETRY, summary | {"sequence": 2}, content_type=content_type)
         assert again.status_code == 429
@@ -307,11 +323,6 @@ class TestTelemetry:
         summary["cells"] *= MAX_CELLS + 1
         refused = sdk.post(TELEMETRY, summary)
         assert [fault["field"] for fault in refused.json["errors"]] == ["cells"]
-
-    def test_a_kill_by_an_sdk_has_no_meaning_yet(self, sdk: Api, summary: dict[str, Any]) -> None:
-        summary["local_kills"] = [{"flag": "new-checkout"}]
-        refused = sdk.post(TELEMETRY, summary)
-        assert [fault["field"] for fault in refused.json["errors"]] == ["local_kills"]
 
     def test_a_large_summary_is_taken(
         self, sdk: Api, checkout: str, summary: dict[str, Any]

@@ -33,6 +33,14 @@ def test_sdks_get_what_evaluation_needs_and_no_more() -> None:
         "off_variant": "off",
         "rules": [{"id": "swiss", "condition": CONDITION, "serve": SPLIT}],
         "default_serve": {"variant": "off"},
+        "guard": {
+            "mode": "enforce",
+            "control": None,
+            "alpha": 0.001,
+            "margin": 1.05,
+            "guards": ["error_rate"],
+            "on_breach": "kill",
+        },
         "kill": {
             "at": "2026-11-23T12:00:00.123Z",
             "source": "guard",

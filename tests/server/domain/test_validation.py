@@ -4,7 +4,12 @@ from typing import Any
 import pytest
 
 from flagd_sdk.core.parsing import parse_flag_set
-from flagd_server.domain.condition_check import MAX_BRANCHES, MAX_DEPTH, MAX_VALUES
+from flagd_server.domain.condition_check import (
+    MAX_BRANCHES,
+    MAX_DEPTH,
+    MAX_PATTERNS,
+    MAX_VALUES,
+)
 from flagd_server.domain.faults import Fault
 from flagd_server.domain.validation import (
     MAX_INTEGER,
@@ -349,3 +354,13 @@ def test_what_has_no_fault_can_be_evaluated() -> None:
 def test_a_boolean_flag_needs_a_value_to_be_off_by() -> None:
     assert [fault.field for fault in check_variants("boolean", {"yes": True})] == ["variants"]
     assert check_variants("boolean", {"no": False}) == []
+
+
+def test_a_configuration_has_so_many_patterns_and_no_more() -> None:
+    half = [f"^{n}$" for n in range(MAX_PATTERNS // 2)]
+    two = {"all": [attribute("matches", *half), attribute("matches", *half)]}
+    assert faults(targeted(two)) == []
+    three = {"all": [*two["all"], attribute("matches", "x")]}
+    assert faults(targeted(three)) == [
+        ("rules[0].condition.all[2].values", "more than 100 patterns in all")
+    ]

@@ -35,12 +35,19 @@ def test_tells_when_it_has_no_room_left():
 
 def test_the_return_of_many_readers_is_spread_over_more_time():
     asked = []
-    hub = LocalHub(Snapshots(), uniform=lambda low, high: asked.append((low, high)) or high)
+    hub = LocalHub(
+        Snapshots(),
+        heartbeat_s=0.3,
+        uniform=lambda low, high: asked.append((low, high)) or high,
+    )
     streams = [hub.stream(Subscription("production", "t1")) for _ in range(3)]
     wait_until(lambda: hub.statistics().streams == 3, "three streams")
-    hub._streams = 10_000  # stands for as many readers
+    assert set(asked) == {(500.0, 1_000)}, "a few readers are not kept waiting"
+    hub._streams = 1_000  # stands for as many readers
+    wait_until(lambda: asked[-1] == (4_000.0, 8_000), "a heartbeat that says so")
+    hub._streams = 100_000
     hub.close(timeout_s=0.0)
-    assert asked == [(500.0, 5000.0)] * 3
+    assert asked[-3:] == [(10_000.0, 20_000)] * 3, "no reader is kept away for longer"
     for stream in streams:
         stream.close()
 

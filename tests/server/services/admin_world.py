@@ -10,15 +10,19 @@ from flagd_server.services.configurations import Configurations
 from flagd_server.services.environments import Environments
 from flagd_server.services.first_start import InitialTokens, first_start
 from flagd_server.services.flags import Flags, NewFlag
+from flagd_server.services.happenings import Happening
 from flagd_server.services.kills import Kills
+from flagd_server.services.own_changes import OwnChanges
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.segments import Segments
 from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
+from flagd_server.storage.base import Transaction
 from flagd_server.storage.records import ConfigurationVersion
 from tests.server.services.guarded_world import FakeClock, RecordingHub
+from tests.server.services.hearing import listen
 
 PRODUCTION = "production"
 FLAG = "checkout"
@@ -37,17 +41,23 @@ class AdminWorld:
         self.revoked: list[str] = []
         self.storage = open_storage(str(path))
         self.snapshots = Snapshots(self.storage)
-        self.publisher = Publisher(self.snapshots, self.hub, self.clock)
+        own = OwnChanges()
+        self.notices = listen(self.storage, self.snapshots, self.hub, own)
+        self.publisher = Publisher(self.clock, own)
+        self.told: list[Happening] = []
         self.environments = Environments(self.storage, self.publisher)
         self.flags = Flags(self.storage, self.publisher)
         self.configurations = Configurations(self.storage, self.publisher)
-        self.kills = Kills(self.storage, self.publisher)
+        self.kills = Kills(self.storage, self.publisher, self)
         self.segments = Segments(self.storage, self.publisher)
         self.slos = Slos(self.storage, self.publisher)
         self.tokens = Tokens(self.storage, self.clock, self.revoked.append)
         self.audit = Audit(self.storage)
         self.initial = self.start(admin_token)
         self.hub.events.clear()
+
+    def tell(self, tx: Transaction, happening: Happening) -> None:
+        tx.after_commit(lambda: self.told.append(happening))
 
     def start(self, admin_token: str | None = None) -> InitialTokens | None:
         return first_start(

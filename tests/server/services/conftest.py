@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -7,7 +6,7 @@ from tests.server.services.admin_world import AdminWorld
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[AdminWorld]:
-    world = AdminWorld(tmp_path / "flagd.db")
+def world(database: str) -> Iterator[AdminWorld]:
+    world = AdminWorld(database)
     yield world
     world.storage.close()

@@ -8,21 +8,33 @@ from typing import Any
 
 from flagd_server.domain.telemetry import Cell, ErrorKind, Summary
 from flagd_server.services.alarms import Alarms
-from flagd_server.services.brakes import Brakes
+from flagd_server.services.brakes import RELEASE, Brakes
 from flagd_server.services.claims import Claims
 from flagd_server.services.configurations import Configurations
+from flagd_server.services.counting import Counting
 from flagd_server.services.environments import Environments
 from flagd_server.services.flags import Flags, NewFlag
 from flagd_server.services.guarding import Guarding
-from flagd_server.services.ingestion import Accepted, Ingestion
+from flagd_server.services.happenings import Happening
+from flagd_server.services.hints import Hints
+from flagd_server.services.inbox import Inbox
+from flagd_server.services.ingestion import Ingestion
 from flagd_server.services.kills import Kills
+from flagd_server.services.leader_requests import LeaderRequests
+from flagd_server.services.local_kills import LocalKills
+from flagd_server.services.notices import Topic
+from flagd_server.services.own_changes import OwnChanges
 from flagd_server.services.publishing import Publisher
 from flagd_server.services.receipts import Receipts
+from flagd_server.services.reports import Accepted
+from flagd_server.services.rollbacks import Rollbacks
 from flagd_server.services.slos import Slos
 from flagd_server.services.snapshots import Snapshots
 from flagd_server.services.turns import Turns
 from flagd_server.storage import open_storage
+from flagd_server.storage.base import Transaction
 from flagd_server.storage.records import Token
+from tests.server.services.hearing import listen
 
 ENVIRONMENT = "production"
 FLAG = "new-checkout"
@@ -73,14 +85,15 @@ class World:
         self.hub = RecordingHub()
         self.storage = open_storage(str(path))
         self.snapshots = Snapshots(self.storage)
-        publisher = Publisher(self.snapshots, self.hub, self.clock)
+        own = OwnChanges()
+        self.notices = listen(self.storage, self.snapshots, self.hub, own)
+        publisher = Publisher(self.clock, own)
         self.environments = Environments(self.storage, publisher)
         self.flags = Flags(self.storage, publisher)
         self.configurations = Configurations(self.storage, publisher)
-        self.kills = Kills(self.storage, publisher)
-        self.slos = Slos(
-            self.storage, publisher, lambda environment: self.guarding.note_objectives(environment)
-        )
+        self.told: list[Happening] = []
+        self.kills = Kills(self.storage, publisher, self)
+        self.slos = Slos(self.storage, publisher)
         self.decisions: list[tuple[str, str, str]] = []
         self.raised: list[tuple[str, str]] = []
         self.capped: list[tuple[str, str]] = []
@@ -88,10 +101,15 @@ class World:
         self.guarding = Guarding(
             self.storage,
             self.kills,
+            Rollbacks(publisher, self),
             lambda *decision: self.decisions.append(decision),
             self.alarms.raise_by_name,
         )
-        self.brakes = Brakes(self.storage, self.guarding, publisher)
+        self.notices.on(Topic.OBJECTIVES, self.guarding.note_objectives)
+        requests = LeaderRequests(self.storage, self.clock)
+        self.notices.on(Topic.DONE, requests.hear_done)
+        self.brakes = Brakes(self.storage, self.guarding, publisher, requests)
+        requests.on(RELEASE, self.brakes.do_release)
 
         def count_capped(environment: str, limit: str) -> None:
             self.capped.append((environment, limit))
@@ -100,9 +118,22 @@ class World:
             self.alarms, count_capped, lambda: self.clock.at.timestamp(), random=lambda: 0.5
         )
         claims = Claims(self.alarms, count_capped)
-        receipts = Receipts(lambda environment: frozenset())
-        self.ingestion = Ingestion(self.storage, self.guarding, receipts, turns, claims, self.clock)
+        self.receipts = Receipts(lambda environment: frozenset())
+        self.local_kills = LocalKills(self.storage, publisher, self.alarms, self.receipts.known)
+        self.ingestion = Ingestion(
+            self.storage,
+            Counting(self.guarding, self.receipts, claims, self.local_kills),
+            Inbox(self.storage, self.receipts, Hints(), self.clock),
+            requests,
+            self.receipts,
+            turns,
+            self.clock,
+        )
+        self.notices.on(Topic.INBOX, self.ingestion.look)
         self.ingestion.start()
+
+    def tell(self, tx: Transaction, happening: Happening) -> None:
+        tx.after_commit(lambda: self.told.append(happening))
 
     def close(self) -> None:
         self.ingestion.close()

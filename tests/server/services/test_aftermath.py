@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from flagd_server.domain.restart import Restore
 from flagd_server.domain.times import format_time
 from flagd_server.services.aftermath import AFTERMATH, TOLD, AftermathWatch
 from flagd_server.services.announcements import Announcements
 from flagd_server.services.receipts import Receipts
 from flagd_server.storage.records import EvidenceNote
+from flagd_server.storage.release_records import HealthyVersion
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, RecordingHub, World, cell
 
 BOOM = "error:Boom"
@@ -69,8 +71,8 @@ class Guarded:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    guarded = Guarded(tmp_path / "flagd.db")
+def guarded(database: str) -> Iterator[Guarded]:
+    guarded = Guarded(database)
     yield guarded
     guarded.world.close()
 
@@ -153,13 +155,43 @@ def test_requests_of_a_restored_flag_are_not_those_after_the_kill(guarded: Guard
     assert kill is not None
     guarded.world.patch(comment="the kill stands")
     guarded.serve_off(0, sequence=4)
-    guarded.world.kills.restore(ENVIRONMENT, FLAG, kill_id=kill.id, actor="test")
+    guarded.world.kills.restore(ENVIRONMENT, FLAG, Restore(kill.id, "fixed"), actor="test")
     version = guarded.world.version()
     guarded.world.report(5, [cell("on", version, exposures=500, failing={BOOM: [1]})])
     guarded.world.clock.forward(120)
     guarded.watch.catch_up()
     after = guarded.notes(evidence)[AFTERMATH, 120]["after"]
     assert after == {"exposures": 2_000, "bad": 0, "share": 0.0}
+
+
+def test_a_rollback_is_followed_too_and_what_is_left_of_the_fault_is_expected(
+    guarded: Guarded,
+) -> None:
+    world = guarded.world
+    world.release(5_000, guard={"on_breach": "rollback"})
+    mark = HealthyVersion(ENVIRONMENT, FLAG, world.version(), world.clock.at, "")
+    with world.storage.transaction() as tx:
+        tx.mark_healthy(mark)
+    guarded.hurt(world.release(25_000))
+    ((*_, evidence),) = world.decisions
+    assert world.evidence()[0]["action"] == "rollback"
+    on = cell("on", world.version(), exposures=50, failing={BOOM: list(range(8))})
+    world.report(3, [on, cell("off", world.version(), exposures=950)])
+    guarded.announce(evidence)
+    guarded.confirm("i-1", "i-2")
+    world.clock.forward(10)
+    guarded.watch.catch_up()
+    assert (TOLD, 0) not in guarded.notes(evidence), "they confirm with the next summary"
+    guarded.confirm("i-3")
+    world.clock.forward(110)
+    guarded.watch.catch_up()
+    notes = guarded.notes(evidence)
+    assert notes[TOLD, 0]["confirmed"] == 3
+    found = notes[AFTERMATH, 120]
+    assert found["after"] == {"exposures": 1_000, "bad": 8, "share": 0.008}
+    # 40 of 1,250 failed, and a fifth of those with the feature have it still.
+    assert found["expected_share"] == pytest.approx(0.032 / 5)
+    assert found["outcome"] == "fell"
 
 
 def test_a_restart_goes_on_with_what_is_missing_and_repeats_nothing(guarded: Guarded) -> None:

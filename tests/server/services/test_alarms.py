@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ CAPPED = AlarmKind.TELEMETRY_CAPPED
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path / "flagd.db")
+def world(database: str) -> Iterator[World]:
+    world = World(database)
     world.release()
     yield world
     world.close()

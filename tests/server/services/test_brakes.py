@@ -1,7 +1,5 @@
 """The brake: after five automatic kills a minute a person has to look."""
 
-from pathlib import Path
-
 import pytest
 
 from flagd_server.domain.configuration import KillSource
@@ -13,8 +11,8 @@ BAD = "error:PaymentError"
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    world = World(tmp_path / "flagd.db")
+def world(database: str):
+    world = World(database)
     yield world
     world.close()
 
@@ -67,7 +65,7 @@ def test_the_sixth_is_not_and_a_person_is_called(world: World) -> None:
     assert brake(world) == (True, ["flag-6"])
     engaged, _ = world.brakes.get(ENVIRONMENT)
     assert engaged is not None
-    assert "5 flags within a minute and would kill 'flag-6' next" in engaged.reason
+    assert "5 flags within a minute and 'flag-6' is next" in engaged.reason
     assert world.raised == [(ENVIRONMENT, "brake")]
 
 
@@ -111,11 +109,11 @@ def test_released_the_guard_acts_at_once_on_what_it_had_decided(world: World) ->
         world.brakes.release(ENVIRONMENT, actor="ana")
 
 
-def test_it_is_not_forgotten_over_a_restart(tmp_path: Path) -> None:
-    first = World(tmp_path / "flagd.db")
+def test_it_is_not_forgotten_over_a_restart(database: str) -> None:
+    first = World(database)
     fail(first, 1, {flag: first.release(flag=flag) for flag in SIX})
     first.close()
-    second = World(tmp_path / "flagd.db", first.clock)
+    second = World(database, first.clock)
     assert brake(second) == (True, ["flag-6"])
     second.brakes.release(ENVIRONMENT, actor="ana")
     assert killed(second) == SIX

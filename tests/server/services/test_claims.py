@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +14,8 @@ BAD = "error:PaymentError"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path / "flagd.db")
+def world(database: str) -> Iterator[World]:
+    world = World(database)
     yield world
     world.close()
 

@@ -1,7 +1,5 @@
 """One of two tokens that report a flag forges failures, through the whole way in."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
@@ -11,8 +9,8 @@ HONEST = [f"i-{number}" for number in range(4)]
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    world = World(tmp_path / "flagd.db")
+def world(database: str):
+    world = World(database)
     yield world
     world.close()
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import pytest
 
 from flagd_server.errors import StorageUnavailableError
 from flagd_server.storage.base import Transaction
+from flagd_server.storage.postgres_transaction import PostgresTransaction
 from flagd_server.storage.sqlite_transaction import SqliteTransaction
 from tests.server.services.guarded_world import ENVIRONMENT, World, cell
 
+pytestmark = pytest.mark.both_databases
+
+TRANSACTIONS = (SqliteTransaction, PostgresTransaction)
 BAD = "error:PaymentError"
-WRITES = ["append_guard_event", "insert_evidence", "write_configuration", "upsert_instance"]
+WRITES = ["append_guard_event", "insert_evidence", "write_configuration", "put_instances"]
 
 
 def before_the_decision(world: World, version: int) -> None:
@@ -64,20 +67,21 @@ def failing_after(original: Callable[..., object]) -> Callable[..., object]:
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
 def test_killed_between_decision_and_commit_it_decides_again_after_the_restart_and_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str, is_after: bool
+    database: str, monkeypatch: pytest.MonkeyPatch, write: str, is_after: bool
 ) -> None:
-    first = World(tmp_path / "flagd.db")
+    first = World(database)
     version = first.release()
     before_the_decision(first, version)
     with monkeypatch.context() as broken:
-        original = getattr(SqliteTransaction, write)
-        fail = failing_after(original) if is_after else failing_before(write)
-        broken.setattr(SqliteTransaction, write, fail)
+        for transactions in TRANSACTIONS:
+            original = getattr(transactions, write)
+            fail = failing_after(original) if is_after else failing_before(write)
+            broken.setattr(transactions, write, fail)
         with pytest.raises(StorageUnavailableError, match="the disk went away"):
             the_decisive_one(first, version)
         nothing_happened(first)
     first.close()
-    with closing(World(tmp_path / "flagd.db", first.clock)) as second:
+    with closing(World(database, first.clock)) as second:
         nothing_happened(second)
         the_decisive_one(second, version)
         one_kill_and_one_report(second)
@@ -86,9 +90,9 @@ def test_killed_between_decision_and_commit_it_decides_again_after_the_restart_a
 
 
 def test_a_commit_that_fails_leaves_nothing_and_the_same_server_decides_when_it_is_sent_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(World(tmp_path / "flagd.db")) as world:
+    with closing(World(database)) as world:
         version = world.release()
         before_the_decision(world, version)
         events = len(world.hub.events)
@@ -110,14 +114,14 @@ def test_a_commit_that_fails_leaves_nothing_and_the_same_server_decides_when_it_
         one_kill_and_one_report(world)
 
 
-def test_committed_but_never_answered_it_is_not_decided_again(tmp_path: Path) -> None:
+def test_committed_but_never_answered_it_is_not_decided_again(database: str) -> None:
     """Killed after the commit: the process sends its summary again to the server that restarts."""
-    first = World(tmp_path / "flagd.db")
+    first = World(database)
     version = first.release()
     before_the_decision(first, version)
     the_decisive_one(first, version)
     first.close()
-    with closing(World(tmp_path / "flagd.db", first.clock)) as second:
+    with closing(World(database, first.clock)) as second:
         the_decisive_one(second, version)
         one_kill_and_one_report(second)
         late = cell("on", version, failing={BAD: list(range(500, 520))})
@@ -126,14 +130,15 @@ def test_committed_but_never_answered_it_is_not_decided_again(tmp_path: Path) ->
 
 
 def test_a_brake_that_was_not_committed_is_not_engaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(World(tmp_path / "flagd.db")) as world:
+    with closing(World(database)) as world:
         version = world.release()
         before_the_decision(world, version)
         with monkeypatch.context() as broken:
-            broken.setattr("flagd_server.services.acting.KILLS_A_MINUTE", 0)
-            broken.setattr(SqliteTransaction, "insert_evidence", failing_before("insert_evidence"))
+            broken.setattr("flagd_server.services.acting.INTERVENTIONS_A_MINUTE", 0)
+            for transactions in TRANSACTIONS:
+                broken.setattr(transactions, "insert_evidence", failing_before("insert_evidence"))
             with pytest.raises(StorageUnavailableError):
                 the_decisive_one(world, version)
         assert world.brakes.get(ENVIRONMENT) == (None, [])

@@ -1,7 +1,5 @@
 """What a flag's policy makes of a decision, and that a change of it starts a new life."""
 
-from pathlib import Path
-
 import pytest
 
 from flagd_server.domain.guard_policy import complete_policy
@@ -11,8 +9,8 @@ BAD = "error:PaymentError"
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    world = World(tmp_path / "flagd.db")
+def world(database: str):
+    world = World(database)
     yield world
     world.close()
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from flagd_server.domain.configuration import KillSource
+from flagd_server.domain.restart import Restore
+from flagd_server.domain.telemetry import ErrorKind
 from flagd_server.services.flags import NewFlag
 from flagd_server.services.lives import SAMPLED_HASHES
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
@@ -13,8 +15,8 @@ BAD = "error:PaymentError"
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    world = World(tmp_path / "flagd.db")
+def world(database: str):
+    world = World(database)
     yield world
     world.close()
 
@@ -58,6 +60,19 @@ def test_a_flag_that_hurts_is_killed_with_its_evidence_in_one_go(world: World) -
     assert len(comparison["tosses"]) == comparison["treatment"]["failing_units"]
     assert comparison["path"][-1]["e_value"] == pytest.approx(comparison["e_value"])
     assert [decision[:3] for decision in world.decisions] == [(ENVIRONMENT, FLAG, "enforce")]
+
+
+def test_a_report_tells_of_the_errors_in_the_very_summary_that_decided(world: World) -> None:
+    version = world.release()
+    world.report(1, [cell("on", version), cell("off", version)])
+    units = list(range(40))
+    world.report(
+        2,
+        [cell("on", version, exposures=40, failing={BAD: units}), cell("off", version)],
+        error_kinds=(ErrorKind(FLAG, "on", BAD, "shop:pay:7", 40, "declined"),),
+    )
+    (report,) = world.evidence()
+    assert [(kind["kind"], kind["count"]) for kind in report["error_kinds"]] == [(BAD, 40)]
 
 
 def test_the_kill_is_announced_after_its_commit(world: World) -> None:
@@ -212,7 +227,9 @@ def test_restored_the_flag_starts_afresh_and_late_reports_of_the_killed_version_
     assert killed_at is not None
     kill = world.configurations.get(ENVIRONMENT, FLAG).configuration.kill
     assert kill is not None
-    restored = world.kills.restore(ENVIRONMENT, FLAG, kill_id=kill.id, actor="test")
+    restored = world.kills.restore(
+        ENVIRONMENT, FLAG, Restore(kill.id, "fixed", keep=True), actor="test"
+    )
     late = [cell("on", version, failing={BAD: list(range(500, 560))}), cell("off", version)]
     world.report(killed_at + 1, late)
     assert not world.is_killed()

@@ -11,12 +11,14 @@ from flagd_server.services import thresholds
 from flagd_server.services.lives import SAMPLED_HASHES
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
+pytestmark = pytest.mark.both_databases
+
 BAD = "error:PaymentError"
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    world = World(tmp_path / "flagd.db")
+def world(database: str):
+    world = World(database)
     yield world
     world.close()
 
@@ -43,12 +45,12 @@ def test_a_summary_sent_again_is_counted_once(world: World) -> None:
     assert counted(world) == (3, 0)
 
 
-def test_a_summary_sent_again_after_a_restart_is_counted_once(tmp_path: Path) -> None:
-    first = World(tmp_path / "flagd.db")
+def test_a_summary_sent_again_after_a_restart_is_counted_once(database: str) -> None:
+    first = World(database)
     version = first.release()
     first.report(1, [cell("on", version, exposures=3)])
     first.close()
-    second = World(tmp_path / "flagd.db", first.clock)
+    second = World(database, first.clock)
     assert second.report(1, [cell("on", version, exposures=3)]).duplicate
     assert counted(second) == (3, 0)
     second.close()
@@ -60,6 +62,32 @@ def test_sequences_belong_to_their_instance(world: World) -> None:
     other = world.report(1, [cell("on", version, exposures=4)], instance="i-2")
     assert not other.duplicate
     assert counted(world) == (7, 0)
+
+
+def test_a_number_from_far_ahead_shuts_out_nobody(world: World) -> None:
+    version = world.release()
+    world.report(1, [cell("on", version, exposures=1)])
+    forged = world.report(2**53 - 1, [cell("on", version, exposures=1)], token="tok-leaked")
+    assert (forged.accepted, forged.duplicate) == (0, False)
+    assert [fault.field for fault in forged.refused] == ["sequence"]
+    assert (ENVIRONMENT, "telemetry_capped") in world.raised
+    assert world.report(2, [cell("on", version, exposures=1)]).accepted == 1
+    assert counted(world) == (2, 0)
+
+
+def test_numbers_may_run_ahead_as_far_as_a_process_can_have_got(tmp_path: Path) -> None:
+    first = World(tmp_path / "flagd.db")
+    version = first.release()
+    cells = [cell("on", version, exposures=1)]
+    assert first.report(1, cells).accepted == 1
+    assert first.report(1_000, cells).accepted == 1
+    # A night without a server that answered: what was made in it was dropped.
+    assert first.report(100_000, cells, after_s=40_000).accepted == 1
+    first.close()
+    second = World(tmp_path / "flagd.db", first.clock)
+    assert second.report(10_000_000, cells).accepted == 1  # another server may have counted them
+    assert second.report(20_000_000, cells).accepted == 0
+    second.close()
 
 
 def test_cells_that_name_the_unknown_are_refused_and_the_good_ones_kept(world: World) -> None:
@@ -212,13 +240,13 @@ class TestThresholds:
             world.report(sequence, cells, after_s=60)
         assert self.asked(world) == {}
 
-    def test_are_the_same_after_a_restart(self, tmp_path: Path) -> None:
-        first = World(tmp_path / "flagd.db")
+    def test_are_the_same_after_a_restart(self, database: str) -> None:
+        first = World(database)
         version = first.release()
         self.serve(first, version, 200)
         before = self.asked(first)
         first.close()
-        second = World(tmp_path / "flagd.db", first.clock)
+        second = World(database, first.clock)
         assert self.asked(second) == before != {}
         second.close()
 

@@ -1,10 +1,10 @@
 """Splits that share a salt on purpose place every unit alike: a fault of one shows in both."""
 
-from pathlib import Path
 from random import Random
 
 import pytest
 
+from flagd_server.storage.release_records import HealthyVersion
 from tests.server.services.guarded_world import ENVIRONMENT, FLAG, World, cell
 
 BAD = "error:PaymentError"
@@ -12,8 +12,8 @@ OTHER = "new-basket"
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    world = World(tmp_path / "flagd.db")
+def world(database: str):
+    world = World(database)
     yield world
     world.close()
 
@@ -31,7 +31,9 @@ def fail_both(world: World, older: int, newer: int) -> None:
                 cell("off", newer, exposures=15, flag=OTHER),
             ],
         )
-        if world.is_killed(FLAG) or world.is_killed(OTHER):
+        if any(row["action"] in ("kill", "rollback") for row in world.evidence()):
+            return
+        if world.is_killed(OTHER):
             return
 
 
@@ -93,6 +95,36 @@ def test_one_that_is_not_to_be_killed_does_not_go_first(
 ) -> None:
     fail_both(world, *releases(world, guard=policy))
     assert (world.is_killed(FLAG), world.is_killed(OTHER)) == (True, False)
+
+
+def test_one_that_goes_back_does_so_for_its_own_figures_only(world: World) -> None:
+    """Whose figures are another flag's has no share that they speak of, and goes off."""
+    world.release(5_000, flag=OTHER, salt="pair", guard={"on_breach": "rollback"})
+    mark_healthy(world, OTHER)
+    fail_both(world, *releases(world))
+    assert world.is_killed(OTHER)
+    (report,) = world.evidence(OTHER)
+    assert report["action"] == "kill"
+    assert "another flag" in report["not_rolled_back"]
+
+
+def test_after_a_rollback_the_other_starts_anew(world: World) -> None:
+    world.release(5_000, salt="pair", guard={"on_breach": "rollback"})
+    healthy = mark_healthy(world, FLAG)
+    older, newer = releases(world, guard={"on_breach": "hold"})
+    world.report(100, [cell("on", older), cell("on", newer, flag=OTHER)], instance="i-0")
+    before = life_of(world, OTHER)
+    fail_both(world, older, newer)
+    (report,) = world.evidence(FLAG)
+    assert (report["action"], report["rollback"]["to_version"]) == ("rollback", healthy)
+    assert life_of(world, OTHER) != before
+
+
+def mark_healthy(world: World, flag: str) -> int:
+    version = world.version(flag)
+    with world.storage.transaction() as tx:
+        tx.mark_healthy(HealthyVersion(ENVIRONMENT, flag, version, world.clock.at, ""))
+    return version
 
 
 def test_one_whose_units_show_nothing_is_no_suspect(world: World) -> None:

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from flagd_sdk.core.guard.coin import AT_A_CHANGE
 from flagd_server.stats.burn import (
     FAST_BURN,
     OBJECTIVE_MISSED,
@@ -14,7 +15,6 @@ from flagd_server.stats.burn import (
     burn_rate,
     log_factor,
 )
-from flagd_server.stats.coin import AT_A_CHANGE
 
 HOUR_S = 3_600.0
 # The mean over Poisson counts is summed up to here; what lies beyond is below 1e-12.

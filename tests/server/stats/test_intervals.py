@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from flagd_server.stats.coin import Tosses
+from flagd_sdk.core.guard.coin import Tosses
 from flagd_server.stats.intervals import ratio_estimate, ratio_interval, tail_probability
 
 

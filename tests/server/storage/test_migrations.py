@@ -1,8 +1,10 @@
 """A database of an older schema, as its server left it, opened by this one."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -146,6 +148,43 @@ def test_the_flag_is_guarded_anew_and_killed_when_it_hurts(old_database: Path) -
             on = cell("on", 2, exposures=5, failing={BAD: [sequence]})
             world.report(sequence, [on, cell("off", 2, exposures=15)])
         assert world.is_killed()
+
+
+def test_what_was_counted_tells_which_versions_ran_and_what_they_brought(
+    old_database: Path,
+) -> None:
+    rows = [
+        ("later", 30, "shop", "v2", 5),
+        ("both", 20, "shop", "v2", 5),
+        ("both", 21, "shop", "v1", 5),
+        ("first", 10, "shop", "v1", 5),
+        ("first", 40, "till", "t1", 5),
+        ("first", 11, "(other)", "(other)", 5),
+        ("first", 11, "", "", 5),
+        ("first", 1, "shop", "v0", 0),
+    ]
+    with closing(sqlite3.connect(old_database)) as db:
+        db.executemany(
+            "INSERT INTO counts VALUES (?, ?, ?, 'default', 'on', 1, ?, ?, ?, 0, '{}')",
+            [(ENVIRONMENT, *row) for row in rows],
+        )
+        db.commit()
+    with closing(World(old_database)) as world, world.storage.read() as reader:
+        deployments = reader.deployments(9)
+        served = reader.first_served(ENVIRONMENT)
+    assert [(each.service, each.version) for each in deployments] == [
+        ("till", "t1"),
+        ("shop", "v2"),
+        ("shop", "v1"),
+    ]
+    assert deployments[1].first_seen_at == datetime(1970, 1, 1, 0, 20, tzinfo=UTC)
+    assert all(re.fullmatch("dp-[0-9a-f]{16}", each.id) for each in deployments)
+    assert [(row.service, row.flag, row.version) for row in served] == [
+        ("shop", "both", "v1"),
+        ("shop", "first", "v1"),
+        ("shop", "later", "v2"),
+        ("till", "first", "t1"),
+    ]
 
 
 def test_a_second_start_changes_nothing_more(old_database: Path) -> None:

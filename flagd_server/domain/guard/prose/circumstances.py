@@ -201,7 +201,8 @@ def told(reading: Reading) -> Iterator[str]:
         document = note["document"]
         yield from heading("Who was told")
         processes, confirmed = document["processes"], document["confirmed"]
-        text = f"{confirmed:,} of {processes:,} processes confirmed that the feature is off"
+        what = "that the feature is off" if _action(reading) != "rollback" else "the rollback"
+        text = f"{confirmed:,} of {processes:,} processes confirmed {what}"
         reached = document["confirmed_after_ms"]
         times = [
             f"{name} after {milliseconds(reached[key])}"
@@ -236,29 +237,36 @@ def _length(seconds: float) -> str:
 
 
 def aftermath(reading: Reading) -> Iterator[str]:
-    """Yield whether the kill has helped, as far as is known."""
-    if reading.document.get("action") != "kill":
+    """Yield whether the kill or the rollback has helped, as far as is known."""
+    action = _action(reading)
+    if action not in ("kill", "rollback"):
         return
     notes = reading.notes("aftermath")
     yield from heading("Did it help?")
     if not notes:
         yield from paragraph(
-            "Nothing is noted yet; it is looked at 2 and 10 minutes after the kill."
+            f"Nothing is noted yet; it is looked at 2 and 10 minutes after the {action}."
         )
     verb = "were slow" if slow_quantile(reading.decision["stream"]) else "failed"
     for note in sorted(notes, key=lambda note: -note["window_s"])[:1]:
         document = note["document"]
         before, after, expected = (document[name] for name in ("before", "after", "expected_share"))
-        without = "" if expected is None else f", {percent(expected)} without the feature"
+        than = "without the feature" if action == "kill" else "were to be expected now"
+        without = "" if expected is None else f", {percent(expected)} {than}"
         yield from paragraph(
-            f"{_OUTCOMES[document['outcome']]} In the {span(note['window_s'])} after the kill "
+            f"{_OUTCOMES[document['outcome']].format(action=action)} In the "
+            f"{span(note['window_s'])} after the {action} "
             f"{percent(after['share'])} of the flag's {counted(after['exposures'], 'request')} "
             f"{verb}; in the ten minutes before it was {percent(before['share'])}{without}."
         )
 
 
+def _action(reading: Reading) -> str:
+    return str(reading.document.get("action"))
+
+
 _OUTCOMES = {
     "fell": "Yes.",
-    "did not fall": "No, the kill did not help: look elsewhere first.",
+    "did not fall": "No, the {action} did not help: look elsewhere first.",
     "cannot tell": "That cannot be told from the figures.",
 }

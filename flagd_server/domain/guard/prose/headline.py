@@ -8,6 +8,7 @@ from flagd_server.domain.guard.prose.words import amount, clean, day_and_time, l
 
 _TITLES = {
     "kill": "switched off by the guard",
+    "rollback": "rolled back by the guard",
     "none": "the guard would have switched it off",
     "hold": "harm was found, and its rollout waits",
     "braked": "harm was found, and a person has to decide",
@@ -36,8 +37,21 @@ def headline(reading: Reading) -> Iterator[str]:
     yield from _title(f"{reading.name}: {_TITLES.get(action, 'the guard decided')}")
     yield f"  {day_and_time(document['at'])}   report {document['id']}"
     yield ""
-    yield from paragraph(f"{why(reading)} {_WHAT_FOLLOWED.get(action, '')}".rstrip())
+    followed = _WHAT_FOLLOWED.get(action, "")
+    if action == "rollback":
+        followed = _rolled_back(document["rollback"])
+    if document.get("not_rolled_back"):
+        followed += f" It could not go back instead: {clean(document['not_rolled_back'])}."
+    yield from paragraph(f"{why(reading)} {followed}".rstrip())
     yield from _not_told_apart(document.get("shared_salt") or {})
+
+
+def _rolled_back(done: Json) -> str:
+    return (
+        f"The guard went back to version {done['to_version']} of the configuration, the last that "
+        f"was healthy: “{clean(done['variant'])}” is served to {done['to_percent']:g}% again, not "
+        f"to {done['from_percent']:g}%. Should that do harm too, the feature goes off."
+    )
 
 
 def _not_told_apart(shared: Json) -> Iterator[str]:

@@ -49,6 +49,19 @@ def page_without_guard(environment: str, flag: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def held_off_in(processes: int) -> str:
+    """Return a word on processes that hold the flag off by themselves; empty without any."""
+
+    def lines() -> Iterator[str]:
+        yield from heading("Off by local breakers")
+        yield from paragraph(
+            f"In {processes} {'process' if processes == 1 else 'processes'} the flag is off by the "
+            "evidence of that process alone, until the flag changes or somebody lifts it."
+        )
+
+    return "\n".join(lines()) + "\n" if processes else ""
+
+
 def earlier_reports(reports: Sequence[Json]) -> str:
     """Return the list of reports that stands below the present state; empty without any."""
 
@@ -62,6 +75,7 @@ def earlier_reports(reports: Sequence[Json]) -> str:
 
 _DONE = {
     "kill": "switched off",
+    "rollback": "rolled back",
     "none": "observed only",
     "hold": "put on hold",
     "braked": "left to a person",

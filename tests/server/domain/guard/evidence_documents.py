@@ -293,6 +293,27 @@ DOCUMENTS: dict[str, Json] = {
             }
         ],
     ),
+    "rolled_back": report(
+        [comparison("T" * 11)],
+        action="rollback",
+        kill=None,
+        rollback={
+            "at": "2026-11-27T02:10:20.128Z",
+            "from_version": 5,
+            "to_version": 4,
+            "version": 6,
+            "split": "default",
+            "variant": "on",
+            "from_percent": 25.0,
+            "to_percent": 5.0,
+        },
+        notes=[told(), aftermath(120, "did not fall", 0.033)],
+    ),
+    "killed_after_a_rollback": report(
+        [comparison("T" * 11)],
+        rollback=None,
+        not_rolled_back="this is the configuration that the guard had gone back to",
+    ),
     "braked": report([comparison("T" * 11)], action="braked", kill=None),
     "deferred": report(
         [comparison("T" * 11)],

@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from flagd_server.domain.guard.availability import Availability
+from flagd_server.domain.guard.epochs import KINDS_SHARE
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.judgement import BURNING_E
 from flagd_server.domain.guard.records import Cell, Event, Policy
-from flagd_server.domain.guard.streams import KINDS_SHARE
 from tests.server.domain.guard.recordings import QUARTER, cell, feed
 
 SLO = {"shop": 0.999}

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from flagd_sdk.core.guard.streams import LIFE_S
 from flagd_server.domain.guard.backtest import backtest
 from flagd_server.domain.guard.records import RecordError
-from flagd_server.domain.guard.streams import LIFE_S
 from tests.server.domain.guard.recordings import unit
 
 CONFIG = '{"config": {"alpha": 0.001, "margin": 1.05, "control": "off"}}'

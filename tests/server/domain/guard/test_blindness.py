@@ -2,9 +2,9 @@
 
 import pytest
 
+from flagd_sdk.core.guard.window import WINDOW_S
 from flagd_server.domain.guard.blindness import LEAST_EXPOSURES, NO_CONTROL, SILENCE_S
 from flagd_server.domain.guard.flag_guard import FlagGuard
-from flagd_server.domain.guard.window import WINDOW_S
 from tests.server.domain.guard.recordings import cell, feed, guard
 
 PLENTY = 10 * LEAST_EXPOSURES

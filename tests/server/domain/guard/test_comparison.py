@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from flagd_server.domain.guard import arms, streams
+from flagd_sdk.core.guard.streams import KINDS_PER_EPOCH, LIFE_S, harmonic_share
+from flagd_server.domain.guard import arms, epochs
 from flagd_server.domain.guard import comparison as module
 from flagd_server.domain.guard.comparison import Comparison
+from flagd_server.domain.guard.epochs import CLOCK_EPOCH_S
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.records import Cell, Event
-from flagd_server.domain.guard.streams import CLOCK_EPOCH_S, LIFE_S, harmonic_share
 from tests.server.domain.guard.recordings import (
     BOOM,
     cell,
@@ -182,21 +183,21 @@ class TestEpochs:
         ]
 
     def test_all_the_shares_of_alpha_sum_to_one_at_most(self) -> None:
-        kinds = sum(harmonic_share(j) for j in range(1, streams.KINDS_PER_EPOCH + 1))
+        kinds = sum(harmonic_share(j) for j in range(1, KINDS_PER_EPOCH + 1))
         assert kinds < 1.0
         both = pair()
-        spent = streams.ERRORS_SHARE + streams.KINDS_SHARE
+        spent = epochs.ERRORS_SHARE + epochs.KINDS_SHARE
         announced = 200
         for number in range(announced):
             both.announce(float(number), "weights")
             newest = both.epochs[-1]
             spent += newest.errors.share + newest.kinds_share
-        for index in range(1, streams.CLOCK_EPOCHS):
+        for index in range(1, epochs.CLOCK_EPOCHS):
             see(both, index * CLOCK_EPOCH_S, [cell("on")])
             newest = both.epochs[-1]
             spent += newest.errors.share + newest.kinds_share
         see(both, LIFE_S + 30 * CLOCK_EPOCH_S, [cell("on")])
-        assert both.clock == streams.CLOCK_EPOCHS - 1
+        assert both.clock == epochs.CLOCK_EPOCHS - 1
         assert 0.99 < spent <= 1.0
 
     def test_kinds_share_by_their_order_of_appearance(self) -> None:
@@ -204,24 +205,24 @@ class TestEpochs:
         for number, kind in enumerate(("error:A", "error:B", "error:C")):
             see(both, float(number), [cell("off", {kind: [number]})])
         assert [stream.share for stream in both.epochs[0].kinds.values()] == pytest.approx(
-            [streams.KINDS_SHARE / 2, streams.KINDS_SHARE / 6, streams.KINDS_SHARE / 12]
+            [epochs.KINDS_SHARE / 2, epochs.KINDS_SHARE / 6, epochs.KINDS_SHARE / 12]
         )
 
     def test_kinds_beyond_the_bound_count_as_errors_only(self) -> None:
         both = pair()
-        many = streams.KINDS_PER_EPOCH + 5
+        many = KINDS_PER_EPOCH + 5
         for number in range(many):
             see(both, float(number), [cell("off", {f"error:K{number}": [number]})])
         (life,) = both.epochs
-        assert len(life.kinds) == streams.KINDS_PER_EPOCH
+        assert len(life.kinds) == KINDS_PER_EPOCH
         assert life.errors.in_control == many
 
     def test_a_kind_without_a_stream_of_its_own_is_still_no_new_failure(self) -> None:
         both = pair()
-        for number in range(streams.KINDS_PER_EPOCH + 1):
+        for number in range(KINDS_PER_EPOCH + 1):
             see(both, float(number), [cell("off", {f"error:K{number}": [1]})])
         assert both.epochs[0].errors.in_control == 1
-        assert len(both.log) == streams.KINDS_PER_EPOCH
+        assert len(both.log) == KINDS_PER_EPOCH
 
 
 class TestBounds:

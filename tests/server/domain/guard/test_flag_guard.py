@@ -3,10 +3,10 @@ from random import Random
 
 import pytest
 
+from flagd_sdk.core.guard.streams import LIFE_S
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.metrics import ERRORS
 from flagd_server.domain.guard.records import Event, Policy, RecordError
-from flagd_server.domain.guard.streams import LIFE_S
 from tests.server.domain.guard.recordings import BOOM, HALF, cell, feed, feed_each, guard
 
 THIRDS = {"red": 25_000, "blue": 25_000, "off": 50_000}

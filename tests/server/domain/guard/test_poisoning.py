@@ -94,10 +94,12 @@ def honest(seed: int, *, ratio: float = 1.0, base: float = 0.01) -> Iterator[lis
 
 
 FEW = 20_000
+MANY = 100_000
 CASES = [
-    *((forger, "treatment", MILLION, 1.0) for forger in FORGERS),
-    (process, "control", MILLION, 1.0),
+    (process, "treatment", MILLION, 1.0),
     (token, "by the weights", MILLION, 1.0),
+    *((forger, "treatment", MANY, 1.0) for forger in FORGERS),
+    (process, "control", MANY, 1.0),
     *((forger, side, FEW, 0.0) for forger in FORGERS for side in SIDES),
     # Claimed exposures excuse events up to a hundred times the others' exposures, and no further.
     *((forger, "treatment", 5 * FEW, 10.0) for forger in FORGERS),

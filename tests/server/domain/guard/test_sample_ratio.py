@@ -123,12 +123,12 @@ def test_hardly_any_of_the_treatment_is_a_broken_assignment_too() -> None:
 def test_a_sample_that_was_thinned_to_no_unit_of_the_treatment_is_judged_all_the_same() -> None:
     life = guard()
     greatest = tuple(f"{(1 << 64) - 1 - number:016x}" for number in range(4))
-    for t in range(1_200):
+    for t in range(300):
         instance = PROCESSES[t % len(PROCESSES)]
         on = cell("on", exposures=1, instance=instance)
         if t < len(greatest):
             on = replace(on, units={EXPOSED: (greatest[t],)})
-        found = {EXPOSED: range(t * 10, t * 10 + 10)}
+        found = {EXPOSED: range(t * 40, t * 40 + 40)}
         feed(life, float(t), on, cell("off", found, instance=instance))
     sample = life.pairs["default", "on", "off"].sample
     assert sample.tau < 1 << 64

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
+from flagd_sdk.core.guard.coin import AT_A_CHANGE, CoinBets, EProcess
 from flagd_server.domain.guard.records import Cell
 from flagd_server.domain.guard.verdict_table import VersionCoin, Word
 from flagd_server.domain.guard.version_verdict import Verdict, judge_versions
 from flagd_server.domain.guard.versions import VersionBook
-from flagd_server.stats.coin import AT_A_CHANGE, CoinBets, EProcess
 
 BETS = CoinBets.for_margin(1.05)
 ON_SHARE = 0.25
