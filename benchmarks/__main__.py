@@ -15,8 +15,9 @@ from pathlib import Path
 
 from benchmarks._harness import Row, markdown_table, print_table, rewrite, rows_as_json
 
-# Each is a module with `run(small: bool) -> list[Row]`.
-BENCHMARKS = ("evaluation", "propagation", "guard")
+# Each is a module with `run(small: bool) -> list[Row]`; one with `plot(rows, path)` has a picture
+# beside the report, too.
+BENCHMARKS = ("evaluation", "propagation", "load", "guard")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found: list[Row] = module.run(options.small)
         print_table(name, found)
         sections[name] = f"{module.__doc__}\n{markdown_table(found)}"
+        if options.write is not None and hasattr(module, "plot"):
+            picture = options.write.with_name(f"{name}.svg")
+            module.plot(found, picture)
+            sections[name] += f"\n![{name}]({picture.name})\n"
         rows += found
     if options.write is not None:
         report = options.write.read_text("utf-8") if options.write.exists() else ""

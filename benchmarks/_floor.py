@@ -1,7 +1,8 @@
 """Floors to measure servers against, each run as a program: `python -m benchmarks._floor KIND`.
 
 `fanout`: one epoll loop that, on a byte from its first connection, writes the same bytes to all
-others. `wsgi`: an application that answers at once, on the very gunicorn that serves flags.
+others. `answer`: one that answers whatever comes. Both are in `floor.c` too, for machines with a C
+compiler. `wsgi`: an application that answers at once, on the very gunicorn that serves flags.
 """
 
 import select
@@ -36,6 +37,28 @@ def fan_out(size: int) -> None:
                     stream.send(event)
 
 
+def answer(size: int) -> None:
+    """Serve until it is ended; the body of an answer is `size` bytes."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    message = head.encode() + b"x" * size
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    epoll = select.epoll()
+    epoll.register(listener.fileno(), select.EPOLLIN)
+    connections: dict[int, socket.socket] = {}
+    while True:
+        for fd, _ in epoll.poll():
+            if fd == listener.fileno():
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connections[connection.fileno()] = connection
+                epoll.register(connection.fileno(), select.EPOLLIN)
+            elif connections[fd].recv(65_536):
+                connections[fd].sendall(message)
+            else:
+                connections.pop(fd).close()
+
+
 class Application:
     """Answers /304, /flags and /telemetry with the status and the size of the real answers."""
 
@@ -59,6 +82,8 @@ def main() -> None:
     kind, size = sys.argv[1], int(sys.argv[2])
     if kind == "fanout":
         fan_out(size)
+    elif kind == "answer":
+        answer(size)
     else:
         from flagd_server.serving import serve
 

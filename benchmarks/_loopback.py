@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 DEADLINE_S = 30.0
-_READ_BYTES = 256 * 1024
+READ_BYTES = 256 * 1024
+_MOST_IDLE_S = 10.0
 
 
 @contextmanager
@@ -57,19 +58,28 @@ def request_bytes(method: str, path: str, token: str, body: bytes = b"", extra: 
 
 
 class Connection:
-    """One kept-alive connection, for requests of which the time does not matter."""
+    """One kept-alive connection, made anew after a rest: servers close those that are idle."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+        self._port = port
+        self._connect()
+
+    def _connect(self) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._used_at = time.monotonic()
 
     def send(self, request: bytes) -> None:
+        if time.monotonic() - self._used_at > _MOST_IDLE_S:
+            self.close()
+            self._connect()
         self.sock.sendall(request)
+        self._used_at = time.monotonic()
 
     def receive(self) -> Answer:
         data = b""
         while True:
-            received = self.sock.recv(_READ_BYTES)
+            received = self.sock.recv(READ_BYTES)
             if not received:
                 raise ConnectionError(f"closed within an answer: {data[:200]!r}")
             data += received
@@ -83,54 +93,6 @@ class Connection:
 
     def close(self) -> None:
         self.sock.close()
-
-
-class Crowd:
-    """Many open streams, read by one epoll."""
-
-    def __init__(self, port: int, request: bytes, streams: int) -> None:
-        self._epoll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        self.event_bytes = 0  # length of the event that was gathered last
-        for _ in range(streams):
-            sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
-            sock.sendall(request)
-            sock.setblocking(False)
-            self._sockets[sock.fileno()] = sock
-            self._epoll.register(sock.fileno(), select.EPOLLIN)
-
-    def __len__(self) -> int:
-        return len(self._sockets)
-
-    def gather(self, marker: bytes) -> list[float]:
-        """Wait until every stream has an event with `marker`, and return the times, in order.
-
-        Streams that don't get theirs within the deadline are missing in the result.
-        """
-        arrived: list[float] = []
-        waiting = set(self._sockets)
-        read = dict.fromkeys(self._sockets, b"")
-        deadline = time.perf_counter() + DEADLINE_S
-        while waiting and (left := deadline - time.perf_counter()) > 0:
-            for fd, _ in self._epoll.poll(left):
-                data = self._sockets[fd].recv(_READ_BYTES)
-                at = time.perf_counter()
-                if not data:
-                    raise ConnectionError("the server closed a stream")
-                data = read[fd] + data
-                position = data.find(marker)
-                if position >= 0 and data.endswith(b"\n\n") and fd in waiting:
-                    waiting.discard(fd)
-                    arrived.append(at)
-                    self.event_bytes = len(data)
-                    data = b""
-                read[fd] = data
-        return arrived
-
-    def close(self) -> None:
-        for sock in self._sockets.values():
-            sock.close()
-        self._epoll.close()
 
 
 def requests_per_second(
@@ -163,10 +125,10 @@ def requests_per_second(
     with no_collections():
         started_at = time.perf_counter()
         ends_at = started_at + seconds
-        while time.perf_counter() < ends_at:
+        while time.perf_counter() < ends_at or not answered:
             for fd, _ in epoll.poll(1.0):
                 number, sock = sockets[fd]
-                data = sock.recv(_READ_BYTES)
+                data = sock.recv(READ_BYTES)
                 if not data:
                     raise ConnectionError("the server closed a connection that it should keep")
                 read[fd] += data

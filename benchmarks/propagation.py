@@ -11,9 +11,9 @@ as many bytes to as many sockets, read by the same client.
 import json
 import multiprocessing
 import os
-import re
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,15 +21,10 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from typing import TypeAlias
 
+from benchmarks._crowd import Crowd
 from benchmarks._harness import Row, at_most, informs
-from benchmarks._loopback import (
-    Connection,
-    Crowd,
-    no_collections,
-    request_bytes,
-    requests_per_second,
-)
-from benchmarks._servers import FLAG, Flags, Program, flag_server, pin, running
+from benchmarks._loopback import Connection, no_collections, request_bytes, requests_per_second
+from benchmarks._servers import FLAG, Flags, Program, etag_of, flag_server, pin, running
 
 # Streams → milliseconds to the last of them, and how many times the floor that is on the machine
 # for which the goal was set; a slower or busier machine is held to the latter.
@@ -99,7 +94,9 @@ def _time_fan_out(streams: int, rounds: int) -> tuple[_Spread, _Spread, float]:
         stream_kb = _cost_of_one_more(flags, min(streams, 2000))
         ours: list[list[float]] = []
         theirs: list[list[float]] = []
-        with running(["-m", "benchmarks._floor", "fanout", str(crowd.event_bytes)]) as program:
+        with running(
+            [sys.executable, "-m", "benchmarks._floor", "fanout", str(crowd.event_bytes)]
+        ) as program:
             if streams <= _MAX_INTERLEAVED:
                 floor = _Floor(program, streams)
                 for _ in range(rounds):  # in turn, so that a slow minute slows both
@@ -253,10 +250,10 @@ def _measure_fan_out_beside_reports(streams: int, rounds: int) -> list[Row]:
 def _measure_rates(slices: int, slice_s: float) -> list[Row]:
     with flag_server() as flags:
         size = flags.grow_to(_SET_BYTES)
-        with running(["-m", "benchmarks._floor", "wsgi", str(size)]) as program:
+        with running([sys.executable, "-m", "benchmarks._floor", "wsgi", str(size)]) as program:
             ours, floor = flags.program.port, program.port
             get = request_bytes("GET", "/sdk/v1/flags", flags.sdk)
-            etag = f"If-None-Match: {_etag_of(ours, get)}\r\n"
+            etag = f"If-None-Match: {etag_of(ours, get)}\r\n"
             cached = request_bytes("GET", "/sdk/v1/flags", flags.sdk, b"", etag)
             # Each: server, its next request, the status of the answer.
             pairs: dict[str, tuple[_Asked, _Asked]] = {
@@ -300,17 +297,6 @@ def _measure_rate(
         informs(f"{name}: floor", floor, "a second"),
         Row(f"{name}: share of the floor", share, "", goal, is_fast),
     ]
-
-
-def _etag_of(port: int, request: bytes) -> str:
-    connection = Connection(port)
-    connection.send(request)
-    head = connection.sock.recv(65536).partition(b"\r\n\r\n")[0].decode()
-    connection.close()
-    found = re.search(r"(?im)^etag: (\S+)", head)
-    if found is None:
-        raise RuntimeError(f"no ETag: {head}")
-    return found.group(1)
 
 
 def _streams_asked(small: bool) -> list[int]:

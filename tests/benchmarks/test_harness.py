@@ -44,11 +44,18 @@ def test_a_ratio_leaves_out_the_rounds_in_which_others_were_busy() -> None:
     assert ratio([2.0, 2.0, 3.0, 50.0, 9.0], floor) == 2.0
 
 
+def draw_name(rows: list[Row], path: Path) -> None:
+    path.write_text(rows[0].name)
+
+
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "benchmarks.evaluation": SimpleNamespace(__doc__="First.", run=lambda small: ROWS),
         "benchmarks.propagation": SimpleNamespace(__doc__="Second.", run=lambda small: MISSED),
+        "benchmarks.load": SimpleNamespace(
+            __doc__="Drawn.", run=lambda small: [ROWS[1]], plot=draw_name
+        ),
         "benchmarks.guard": SimpleNamespace(__doc__="Third.", run=lambda small: [ROWS[1]]),
     }
     monkeypatch.setattr(program, "import_module", found.__getitem__)
@@ -81,8 +88,11 @@ def test_all_of_them_go_into_one_report(tmp_path: Path) -> None:
         "# Benchmarks",
         "## evaluation",
         "## propagation",
+        "## load",
         "## guard",
     ]
+    assert "![load](load.svg)" in text
+    assert (tmp_path / "load.svg").read_text() == "floor"
     assert "| slow | 2 × | ≤ 2.5 | ok |" in text
     assert "small run" in text
 
