@@ -13,6 +13,7 @@ from tests.end_to_end.processes import DEADLINE_S, ServerProcess
 
 Json = Any
 
+_URL = "FLAGD_DATABASE_URL"
 PROGRAM = ("-c", "import sys; from flagd_server.cli import main; sys.exit(main())")
 
 
@@ -45,19 +46,29 @@ class FlagServer:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("FLAGD_")
         }
+        if _URL not in self._settings:  # both would be an error
+            environment["FLAGD_DATABASE"] = str(self.database)
         environment |= {
-            "FLAGD_DATABASE": str(self.database),
             "FLAGD_INITIAL_TOKENS_FILE": str(self._folder / "tokens.json"),
             "FLAGD_PORT": str(self._port),
             **self._settings,
         }
         self._process = ServerProcess([*self._program, "serve"], environment)
-        self.url = self._process.url
+        try:
+            self.url = self._process.url
+        except BaseException:  # nobody else knows it yet who could stop it
+            self._process.stop()
+            raise
         self._port = self._process.port
 
     @property
     def database(self) -> Path:
         return self._folder / "flags.db"
+
+    @property
+    def database_name(self) -> str:
+        """What `open_storage` is to be given: a path or a URL."""
+        return self._settings.get(_URL, str(self.database))
 
     @property
     def port(self) -> int:
@@ -71,8 +82,7 @@ class FlagServer:
     @property
     def worker_pid(self) -> int:
         """Of its child, which serves."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return int(children.split()[0])
+        return self._children()[0]
 
     @property
     def log(self) -> str:
@@ -99,10 +109,22 @@ class FlagServer:
         self._logs.append(self._process.log)
         self._start()
 
+    def crash(self) -> None:
+        """End all of it without a warning; `restart` starts it again."""
+        # Stopped first: it may be about to replace a worker that has just died.
+        self.signal(signal.SIGSTOP)
+        for pid in (self.pid, *self._children()):
+            os.kill(pid, signal.SIGKILL)
+        self.wait()
+
     def kill_worker(self) -> None:
         """End what serves without a warning; it is started again."""
         os.kill(self.worker_pid, signal.SIGKILL)
         self.wait_for(r"listening again on ")
+
+    def _children(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
 
     def call(
         self,

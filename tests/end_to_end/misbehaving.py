@@ -4,12 +4,15 @@ import json
 import socket
 import struct
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Self
 
-from tests.sdk.fakes import sse
+from tests.sdk.fakes import flag, sse
+
+_HEARTBEAT_S = 5.0
 
 Handler = Callable[["MisbehavingServer", socket.socket, str], None]
 
@@ -26,6 +29,8 @@ class MisbehavingServer:
         self.summaries: list[dict[str, Any]] = []
         self.headers: list[str] = []
         self._mode: Handler = healthy
+        self._refuses = False
+        self.era = 0  # grows whenever it begins to behave otherwise
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -42,23 +47,33 @@ class MisbehavingServer:
         self._stop_listening()
         self.cut()
 
-    def misbehave(self, mode: Handler) -> None:
-        """Do so from now on, and cut what is connected."""
+    def misbehave(self, mode: Handler, cut: bool = True) -> None:
+        """Do so from now on, and cut what is connected, or let it go on in silence."""
+        self.era += 1
         self._mode = mode
-        self.cut()
+        if cut:
+            self.cut()
 
     def refuse(self) -> None:
         """Refuse connections until `heal`."""
         self._stop_listening()
+        # Bound, but not listening: else the system gives the port to some other connection.
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", self.port))
+        self._refuses = True
         self.cut()
 
-    def heal(self) -> None:
-        """Be an ordinary server from now on."""
+    def heal(self, cut: bool = True) -> None:
+        """Be an ordinary server from now on; what is connected is cut, or stays as it is."""
+        self.era += 1
         self._mode = healthy
-        if self._listener.fileno() < 0:
-            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        if self._refuses:
+            self._refuses = False
+            self._listener.listen(128)
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-        self.cut()
+        if cut:
+            self.cut()
 
     def publish(self, flag: dict[str, Any]) -> None:
         """Change a flag: whoever fetches or connects from now on gets it."""
@@ -77,8 +92,7 @@ class MisbehavingServer:
 
     def worst_second(self) -> int:
         """Return the most connections made in any one second."""
-        times = sorted(self.connected_at)
-        return max((sum(t <= at < t + 1 for at in times) for t in times), default=0)
+        return worst_second(self.connected_at)
 
     def _stop_listening(self) -> None:
         # Closing alone would leave the thread in `accept` with the port still listening.
@@ -112,9 +126,15 @@ class MisbehavingServer:
                 self._open.discard(connection)
             connection.close()
 
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Keep a connection waiting, until the test ends at the latest."""
-        self._ending.wait(timeout_s)
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Keep a connection waiting; return whether the test has ended."""
+        return self._ending.wait(timeout_s)
+
+
+def worst_second(times: list[float]) -> int:
+    """Return the most of them within one second."""
+    times = sorted(times)
+    return max((bisect_left(times, at + 1.0) - index for index, at in enumerate(times)), default=0)
 
 
 def _read_request(connection: socket.socket) -> tuple[str, bytes] | None:
@@ -170,6 +190,9 @@ def healthy(server: MisbehavingServer, connection: socket.socket, head: str) -> 
     elif "/stream" in head:
         open_stream(connection, chunked=False)
         connection.sendall(b"retry: 200\n\n" + sse("flags", document, document["sequence"]))
+        era = server.era
+        while not server.wait(_HEARTBEAT_S) and server.era == era:
+            connection.sendall(b": hb\n\n")
         server.wait()
     else:
         etag = f'"production-{document["sequence"]}"'
@@ -187,6 +210,26 @@ def open_stream(connection: socket.socket, chunked: bool) -> None:
     )
 
 
+def changing(times: int) -> Handler:
+    """Answer as a server that has so many changes to tell of: new flags, changed and removed."""
+
+    def answer(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
+        if "/stream" not in head:
+            healthy(server, connection, head)
+            return
+        first = server.document["sequence"]
+        open_stream(connection, chunked=False)
+        connection.sendall(sse("flags", server.document, first))
+        for number in range(first + 1, first + 1 + times):
+            key = f"other-{number % 7}"
+            document = flag(key, version=number) if number % 3 else None
+            change = {"sequence": number, "key": key, "flag": document}
+            connection.sendall(sse("flag", change, number))
+        server.wait()
+
+    return answer
+
+
 def hang(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
     """Take the request and never answer."""
     server.wait()
@@ -199,62 +242,3 @@ def status(line: str, headers: str = "") -> Handler:
         respond(connection, line, b'{"title": "no"}', "application/problem+json", headers)
 
     return answer
-
-
-def html(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Answer as a login page in between does."""
-    respond(connection, "200 OK", b"<html>Please log in</html>", "text/html; charset=utf-8")
-
-
-def garbage(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Answer with bytes that are no HTTP."""
-    connection.sendall(b"\x16\x03\x01\x00\xff garbage \x00\xfe\r\n\r\n" * 3)
-    connection.close()
-
-
-def garbled_body(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Answer properly, with a body that is none."""
-    if "/stream" in head:
-        open_stream(connection, chunked=False)
-        connection.sendall(b"event: flags\ndata: {]\n\n\x00\xff\xfe")
-        connection.close()
-    else:
-        respond(connection, "200 OK", b'{"sequence": \xff')
-
-
-def half_an_event(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Break off in the middle of a newer flag set, and of every other answer."""
-    newer = {**server.document, "sequence": server.document["sequence"] + 100, "flags": {}}
-    if "/stream" in head:
-        open_stream(connection, chunked=False)
-        connection.sendall(sse("flags", newer)[:-1])
-    else:
-        body = json.dumps(newer).encode()
-        answer = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        connection.sendall(answer.encode() + b"\r\n\r\n" + body[:-1])
-    connection.close()
-
-
-def older(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Answer as a server restored from a backup would: with what was before."""
-    before = {**server.document, "sequence": 1, "flags": {}}
-    if "/stream" in head:
-        open_stream(connection, chunked=False)
-        connection.sendall(sse("flags", before, 1))
-        connection.close()
-    else:
-        respond(connection, "200 OK", json.dumps(before).encode())
-
-
-def too_much(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Answer without an end."""
-    kind = "text/event-stream" if "/stream" in head else "application/json"
-    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\ndata: ".encode())
-    while True:
-        connection.sendall(b"x" * 1_000_000)
-
-
-def compressed(server: MisbehavingServer, connection: socket.socket, head: str) -> None:
-    """Answer in an encoding that nobody asked for."""
-    kind = "text/event-stream" if "/stream" in head else "application/json"
-    respond(connection, "200 OK", b"\x1f\x8b\x08\x00", kind, "Content-Encoding: gzip\r\n")

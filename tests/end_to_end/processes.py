@@ -1,28 +1,43 @@
 """A server in a process of its own, with what it writes kept for whoever has to find out why."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0
+"""Bounds waiting only: two servers that start on a busy machine take half of it."""
 REPOSITORY = Path(__file__).parents[2]
 
 
 class ServerProcess:
     """Starts at once; `url` is known when it listens."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        program: str = sys.executable,
+        **options: Any,
+    ) -> None:
+        """Args:
+        options: of `subprocess.Popen`.
+        """
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [program, *arguments],
             env=dict(environment),
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            process_group=0,
+            **options,
         )
         self.pid = self._process.pid
         self._lines: list[str] = []
@@ -60,7 +75,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        return self.wait_for(r"listening on (http://\S+)").group(1)
+        return self.wait_for(r'listening on (http://[^\s"]+)').group(1)
 
     @property
     def port(self) -> int:
@@ -82,7 +97,7 @@ class ServerProcess:
             try:
                 self._process.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                os.killpg(self.pid, signal.SIGKILL)  # a worker would keep the pipe open
         code = self.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -16,7 +16,6 @@ WITHIN_S = 60.0
 SHOPS = {"shop-1", "shop-2", "shop-3"}
 
 # One demo at a time: each is five busy processes.
-pytestmark = pytest.mark.xdist_group("demo")
 
 
 def run_demo(*arguments: str) -> tuple[int, str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from flagd_sdk import FlagClient
 from flagd_sdk.core.latency import latency_bucket
 from flagd_server.storage import open_storage
-from flagd_server.storage.records import LatencyRow
+from flagd_server.storage.telemetry_records import LatencyRow
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import DEADLINE_S
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-BASE = ("cachetools", "mmh3", "requests")
+BASE = ("cachetools", "mmh3", "requests", "urllib3")
 
 PROGRAM = """
 import sys
@@ -53,11 +53,12 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_both_packages_and_their_types(wheel: Path) -> None:
+def test_the_wheel_holds_the_packages_and_their_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
         "flagd_sdk",
         "flagd_server",
+        "pytest_flagd",
     }
     assert {"flagd_sdk/py.typed", "flagd_server/py.typed"} <= set(names)
 
@@ -71,3 +72,9 @@ def test_the_sdk_works_with_its_three_dependencies_alone(wheel: Path, tmp_path: 
         assert f"{name}==" in installed
     assert "flask" not in installed.lower()
     run(python, "-W", "error", "-c", PROGRAM)
+    without = subprocess.run(
+        [tmp_path / "venv" / "bin" / "flagctl", "list"], capture_output=True, text=True, check=False
+    )
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "flagd-release[cli]" in without.stderr
+    assert "Traceback" not in without.stderr

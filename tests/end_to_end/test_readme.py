@@ -9,24 +9,23 @@ from tests.end_to_end.flag_server import FlagServer
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, section: str | None = None) -> list[str]:
+    text = README if section is None else README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def curl_commands() -> str:
+def curl_commands(section: str) -> str:
     """The commands that talk to the server, as one shell script that stops at the first failure."""
     commands = [
         command.replace("curl ", "curl --fail-with-body ", 1)
-        for block in blocks("console")
+        for block in blocks("console", section)
         for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
         if command.startswith("curl ")
     ]
     return "set -e\n" + "echo\n".join(commands)
 
 
-def test_the_first_flag_in_five_minutes_works(server: FlagServer) -> None:
-    script = curl_commands()
-    assert script.count("curl ") == 4
+def run(server: FlagServer, script: str) -> str:
     done = subprocess.run(
         ["bash", "-c", script],
         env={"FLAGD": server.url, "ADMIN": server.admin_token, "PATH": "/usr/bin:/bin"},
@@ -36,10 +35,23 @@ def test_the_first_flag_in_five_minutes_works(server: FlagServer) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert '"killed":true' in done.stdout
+    return done.stdout
+
+
+def test_the_first_flag_in_five_minutes_works(server: FlagServer) -> None:
+    script = curl_commands("A first flag in five minutes")
+    assert script.count("curl ") == 4
+    assert '"killed":true' in run(server, script)
     assert server.call("GET", "/api/v1/flags/new-checkout/environments/production").json()[
         "default_serve"
     ]["split"]["weights"] == {"on": 25_000, "off": 75_000}
+
+
+def test_a_release_starts(server: FlagServer) -> None:
+    server.create_flag("new-checkout", "production")
+    script = curl_commands("Releasing")
+    assert script.count("curl ") == 1
+    assert '"state":"running"' in run(server, script)
 
 
 def test_the_programs_run(server: FlagServer) -> None:

@@ -8,12 +8,17 @@ import pytest
 
 from flagd_sdk import Backoff, ClientStatus, FlagClient
 from tests.end_to_end import misbehaving
+from tests.end_to_end.fault_run import BACK_WITHIN_S, HEADER, Seen, observe_all
+from tests.end_to_end.faults import FAULTS
 from tests.end_to_end.misbehaving import Handler, MisbehavingServer
 from tests.sdk.fakes import flag, flag_set, sse
+from tests.waiting import eventually
 
 TOKEN = "fr_sdk_production_SeCrEtOfTheToken"
-FAULT_S = 1.2
-BACK_WITHIN_S = 15.0
+FAULT_S = 4.0
+# The flags, the stream and the reports can't be had, each for two reasons in turn at the most:
+# that it was cut, and what it met then.
+MOST_WARNINGS = 6
 
 
 @pytest.fixture
@@ -45,44 +50,6 @@ def connect(server: MisbehavingServer, tmp_path: Path) -> Iterator[Callable[...,
         client.close(2.0)
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = BACK_WITHIN_S) -> bool:
-    deadline = monotonic() + timeout_s
-    while not condition():
-        if monotonic() > deadline:
-            return False
-        threading.Event().wait(0.01)
-    return True
-
-
-def observe(flags: FlagClient, seconds: float) -> set[bool]:
-    """Evaluate for a time and return the values seen."""
-    seen: set[bool] = set()
-    end = monotonic() + seconds
-    while monotonic() < end:
-        seen.add(flags.is_enabled("on", False))
-        threading.Event().wait(0.002)
-    return seen
-
-
-FAULTS: dict[str, Handler | None] = {
-    "refuses": None,
-    "hangs": misbehaving.hang,
-    "HTML": misbehaving.html,
-    "garbage": misbehaving.garbage,
-    "garbled body": misbehaving.garbled_body,
-    "half an event": misbehaving.half_an_event,
-    "older": misbehaving.older,
-    "too much": misbehaving.too_much,
-    "compressed": misbehaving.compressed,
-    "401": misbehaving.status("401 Unauthorized"),
-    "403": misbehaving.status("403 Forbidden"),
-    "404": misbehaving.status("404 Not Found"),
-    "429": misbehaving.status("429 Too Many Requests", "Retry-After: 0\r\n"),
-    "500": misbehaving.status("500 Internal Server Error"),
-    "redirect": misbehaving.status("302 Found", "Location: /sdk/v1/flags\r\n"),
-}
-
-
 def break_down(server: MisbehavingServer, fault: Handler | None) -> None:
     if fault is None:
         server.refuse()
@@ -90,40 +57,42 @@ def break_down(server: MisbehavingServer, fault: Handler | None) -> None:
         server.misbehave(fault)
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_while_running_changes_nothing_and_passes(
-    server: MisbehavingServer,
-    connect: Callable[..., FlagClient],
-    fault: Handler | None,
-    caplog: pytest.LogCaptureFixture,
+def test_no_fault_reaches_the_application_and_none_outlasts_its_cause(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level("INFO", "flagd_sdk")
-    flags = connect()
-    assert flags.wait_until_ready(10)
-    assert eventually(lambda: any("/stream" in head for head in server.headers))
+    seen = observe_all(FAULTS, FAULT_S, tmp_path)
+    assert not capfd.readouterr().err
+    print(HEADER, *(one.row() for one in seen), sep="\n")
 
-    break_down(server, fault)
-    assert observe(flags, FAULT_S) == {True}, "neither an older value nor the default"
-    assert flags.flag_set.sequence == 50
+    def whose(condition: Callable[[Seen], bool]) -> list[Seen]:
+        return [one for one in seen if condition(one)]
 
-    server.publish(flag("on", on=0, version=2))
-    server.heal()
-    assert eventually(lambda: flags.is_enabled("on", True) is False), "back by itself"
-    assert flags.status == ClientStatus.READY
-    assert len(caplog.records) <= 10, "once per cause"
-    assert TOKEN not in caplog.text
-    assert "SeCrEt" not in caplog.text
+    assert len(seen) == 2 * len(FAULTS)
+    assert not whose(lambda one: one.values != {True}), "never the default, nor an older value"
+    assert not whose(lambda one: one.went_back)
+    assert not whose(lambda one: one.back_s is None or one.back_s > BACK_WITHIN_S)
+    assert not whose(lambda one: one.connections > 5)
+    assert not whose(lambda one: bool(one.crashes)), "no fault of our own"
+    assert not whose(lambda one: len(one.warnings) > MOST_WARNINGS)
+    repeated = whose(lambda one: len(set(one.warnings)) < len(one.warnings))
+    assert [(one.fault, one.phase, one.warnings) for one in repeated] == [], "once per cause"
+    assert not whose(lambda one: "SeCrEt" in "".join(one.warnings))
+    assert not whose(lambda one: "/elsewhere" in "".join(one.heads)), "nor the token to others"
+    # In a process with some hundred threads on a busy machine, chance may stop one at any line.
+    slow = {one.fault: FAULTS[one.fault] for one in whose(lambda one: one.slowest_ms > 1.0)}
+    again = observe_all(slow, 0.5, tmp_path / "again") if slow else []
+    assert [one for one in again if one.slowest_ms > 1.0] == []
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_at_the_start_gives_the_defaults_and_passes(
-    server: MisbehavingServer, connect: Callable[..., FlagClient], fault: Handler | None
+@pytest.mark.parametrize("name", ["refuses connections", "answers with garbage", "older flags"])
+def test_where_no_value_is_known_a_fault_at_the_start_gives_the_defaults(
+    server: MisbehavingServer, connect: Callable[..., FlagClient], name: str
 ) -> None:
-    break_down(server, fault)
+    break_down(server, FAULTS[name].handler)
     began = monotonic()
     flags = connect()
     assert monotonic() - began < 0.5, "starting never waits"
-    is_older = fault is misbehaving.older  # which is a good first answer, without the flag
+    is_older = name == "older flags"  # which is a good first answer, without the flag
     assert flags.wait_until_ready(0.3) is is_older
     assert flags.is_enabled("on", False) is False
     assert flags.is_enabled("on", True) is True
@@ -131,26 +100,14 @@ def test_a_fault_at_the_start_gives_the_defaults_and_passes(
     assert eventually(lambda: flags.is_enabled("on", False) is True)
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_with_the_default_pace_no_fault_sees_more_than_five_connections_a_second(
-    server: MisbehavingServer, connect: Callable[..., FlagClient], fault: Handler | None
+def test_where_the_token_names_its_environment_no_other_is_taken_at_the_start(
+    server: MisbehavingServer, connect: Callable[..., FlagClient]
 ) -> None:
-    break_down(server, fault)
-    flags = connect(
-        backoff=Backoff(),
-        poll_interval_s=10.0,
-        report_interval_s=1.0,
-        heartbeat_interval_s=10.0,
-    )
-    stop = monotonic() + 2.5
-    number = 0
-    while monotonic() < stop:
-        number += 1
-        with flags.scope({"targetingKey": f"u{number}"}):
-            flags.is_enabled("on")
-            flags.fail(f"kind-{number % 50}")
-        threading.Event().wait(0.01)
-    assert server.worst_second() <= 5
+    break_down(server, FAULTS["another environment's flags"].handler)
+    flags = connect()
+    assert not flags.wait_until_ready(1.0)
+    server.heal()
+    assert eventually(lambda: flags.is_enabled("on", False) is True)
 
 
 def test_no_count_is_lost_or_doubled_by_an_outage(

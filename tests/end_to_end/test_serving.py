@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from flagd_server.errors import SettingsError
 from flagd_server.serving import serve
 from tests.end_to_end.processes import DEADLINE_S, ServerProcess
+from tests.end_to_end.seam_app import PARKED_S
 
 
 @pytest.fixture
@@ -83,7 +84,8 @@ def wait_for_accounts(server: ServerProcess, **expected: int) -> None:
         accounts = get(server, "/accounts")
 
 
-NOTHING_OPEN = {"connections": 1, "deadlines": 0, "lingering": 0, "streams": 0}  # but the asking
+# But the asking one.
+NOTHING_OPEN = {"connections": 1, "deadlines": 0, "lingering": 0, "parked": 0, "streams": 0}
 
 
 def test_a_stream_leaves_the_worker_and_events_reach_it(server):
@@ -226,6 +228,59 @@ def test_a_header_too_large_is_refused(server):
         assert b" 431 " in read_until(sock, b"\r\n")
 
 
+def test_requests_that_wait_for_their_answers_hold_no_thread(server):
+    with ExitStack() as open_ones:
+        waiting = [open_ones.enter_context(connect(server, request("/park"))) for _ in range(40)]
+        wait_for_accounts(server, **{**NOTHING_OPEN, "connections": 41, "parked": 40})
+        assert get(server, "/unpark") == 40
+        for sock in waiting:
+            assert read_until(sock, b'"unparked"').startswith(b"HTTP/1.1 200 OK\r\n")
+            sock.sendall(request("/hello"))  # its connection is kept
+            read_until(sock, b'"ok"')
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_an_answer_that_is_ready_at_once_comes_at_once(server):
+    for _ in range(50):
+        assert get(server, "/parked-and-ready") == "unparked"
+
+
+def test_an_answer_that_is_never_ready_is_asked_for_in_the_end(server):
+    began = time.monotonic()
+    assert get(server, "/park") == "unparked"
+    assert time.monotonic() - began >= PARKED_S
+    assert get(server, "/unpark") == 1  # too late, and nobody's business any more
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_a_later_answer_that_fails_is_an_error_of_the_server(server):
+    with connect(server, request("/park-broken")) as sock:
+        get(server, "/unpark")
+        assert read_to_end(sock).startswith(b"HTTP/1.1 500 ")
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_a_client_that_is_gone_or_reads_nothing_holds_no_later_answer_up(server):
+    connect(server, request("/park")).close()
+    mute = socket.socket()
+    mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    mute.connect(("127.0.0.1", server.port))
+    mute.sendall(request("/park-large"))
+    with mute, connect(server, request("/park")) as sock:
+        wait_for_accounts(server, **{**NOTHING_OPEN, "connections": 4, "parked": 3})
+        assert get(server, "/unpark") == 3
+        read_until(sock, b'"unparked"')
+    wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_a_stop_lets_requests_that_wait_have_their_answers(server):
+    with connect(server, request("/park")) as sock:
+        wait_for_accounts(server, **{**NOTHING_OPEN, "connections": 2, "parked": 1})
+        server.signal(signal.SIGTERM)
+        assert b'"unparked"' in read_to_end(sock)
+    assert server.wait() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_tells_streams_to_come_back_answers_requests_and_leaves_with_zero(server, number):
     with connect(server, request("/stream")) as stream, connect(server) as idle:
@@ -239,7 +294,7 @@ def test_a_stop_tells_streams_to_come_back_answers_requests_and_leaves_with_zero
             assert b'"released"' in read_until(waiting, b'"released"')
             assert b'"ok"' in read_until(working, b'"ok"')
             farewell = read_to_end(stream).replace(b": hb\n\n", b"")
-            assert re.fullmatch(rb"retry: [0-9]+\n\n", farewell)
+            assert re.fullmatch(rb"(retry: [0-9]+\n\n)+", farewell)
             assert server.wait() == 0
             assert time.monotonic() - started_at < 4.0
     assert server.log.endswith("closed\nstopped\n")

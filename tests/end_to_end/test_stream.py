@@ -2,10 +2,9 @@
 
 import json
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import requests
 from werkzeug.serving import make_server
 
-from flagd_sdk.core.sse import Decoder, ServerSentEvent
+from flagd_sdk.core.sse import ServerSentEvent
 from flagd_server.app import create_app
 from flagd_server.clock import SystemClock
 from flagd_server.config import Settings
@@ -21,72 +20,7 @@ from flagd_server.services.tokens import Tokens
 from flagd_server.storage import open_storage
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import DEADLINE_S
-
-
-class StreamReader:
-    """Reads /sdk/v1/stream from a bare socket, so that nothing in between mends anything."""
-
-    def __init__(
-        self,
-        port: int,
-        token: str,
-        *,
-        last_event_id: str | None = None,
-        instance: str | None = None,
-        receive_buffer: int | None = None,
-        method: str = "GET",
-    ) -> None:
-        self.sock = socket.socket()
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.settimeout(DEADLINE_S)
-        self.sock.connect(("127.0.0.1", port))
-        lines = [
-            f"{method} /sdk/v1/stream HTTP/1.1",
-            "Host: flags",
-            f"Authorization: Bearer {token}",
-        ]
-        if last_event_id is not None:
-            lines.append(f"Last-Event-ID: {last_event_id}")
-        if instance is not None:
-            lines.append(f"X-Flagd-Instance: {instance}")
-        self.sock.sendall("\r\n".join((*lines, "", "")).encode())
-        self.raw = b""
-        self.head = ""
-        self.events: list[ServerSentEvent] = []
-        self._decoder = Decoder(64 * 1024 * 1024)
-
-    @property
-    def retry_ms(self) -> int | None:
-        return self._decoder.retry_ms
-
-    def read_until(self, holds: Callable[["StreamReader"], bool], what: str) -> "StreamReader":
-        deadline = time.monotonic() + DEADLINE_S
-        while not holds(self):
-            assert time.monotonic() < deadline, f"waited in vain: {what}; {self.raw[-500:]!r}"
-            assert self._read(), f"closed before {what}; {self.raw[-500:]!r}"
-        return self
-
-    def read_to_end(self) -> "StreamReader":
-        with suppress(ConnectionResetError):
-            while self._read():
-                pass
-        return self
-
-    def _read(self) -> bool:
-        data = self.sock.recv(1 << 20)
-        self.raw += data
-        if not self.head:
-            head, separator, rest = self.raw.partition(b"\r\n\r\n")
-            if separator:
-                self.head = head.decode()
-                self.events += self._decoder.feed(rest)
-        else:
-            self.events += self._decoder.feed(data)
-        return bool(data)
-
-    def flag_events(self) -> list[ServerSentEvent]:
-        return [event for event in self.events if event.event == "flag"]
+from tests.end_to_end.stream_reader import StreamReader
 
 
 def data(event: ServerSentEvent) -> Any:
@@ -102,13 +36,14 @@ def has_flag_event(reader: StreamReader) -> bool:
 
 
 @pytest.fixture
-def connect(server: FlagServer) -> Iterator[Callable[..., StreamReader]]:
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., StreamReader]]:
+    """To the test's own server, unless another is named."""
     readers: list[StreamReader] = []
 
     def connect(
         environment: str = "production", to: FlagServer | None = None, **options: object
     ) -> StreamReader:
-        target = to or server
+        target = to or request.getfixturevalue("server")
         readers.append(StreamReader(target.port, target.sdk_tokens[environment], **options))
         return readers[-1]
 
@@ -186,8 +121,9 @@ def test_a_reader_that_holds_everything_gets_nothing_but_is_live(server, connect
 
 
 @pytest.mark.parametrize("held", ["1", "99999999999999", "nonsense", "-1", "9" * 30])
-def test_an_id_that_the_server_does_not_know_asks_for_the_whole_set(server, connect, held):
-    assert has_set(connect(last_event_id=held).read_until(has_set, "the set"))
+def test_an_id_that_the_server_does_not_know_asks_for_the_whole_set(module_server, connect, held):
+    reader = connect(to=module_server, last_event_id=held)
+    assert has_set(reader.read_until(has_set, "the set"))
 
 
 @pytest.mark.parametrize("end", ["restart", "kill_worker"])
@@ -270,6 +206,22 @@ def test_a_token_revoked_by_the_command_line_loses_its_stream_though_no_request_
     assert server.call("GET", "/sdk/v1/flags", token=token).status_code == 401
 
 
+def test_a_token_that_expires_loses_its_stream_within_a_second(server, connect):
+    kept = connect().read_until(has_set, "the set")
+    body = {"scope": "sdk", "environment": "production", "name": "visitor", "expires_in_s": 2}
+    created = server.call("POST", "/api/v1/tokens", body).json()
+    ends_at = datetime.fromisoformat(created["expires_at"])
+    reader = StreamReader(server.port, created["text"]).read_until(has_set, "the set")
+    assert reader.read_to_end().flag_events() == []
+    assert timedelta(0) <= datetime.now(UTC) - ends_at < timedelta(seconds=2)
+    refused = server.call("GET", "/sdk/v1/flags", token=created["text"])
+    assert refused.status_code == 401
+    assert refused.json()["detail"] == f"the token expired at {created['expires_at']}"
+    server.create_flag("new-checkout")
+    kept.read_until(has_flag_event, "the flag")
+    reader.sock.close()
+
+
 def test_silence_is_broken_by_heartbeats(start_server, connect):
     quick = start_server(FLAGD_HEARTBEAT_S="0.2")
     reader = connect(to=quick).read_until(has_set, "the set")
@@ -343,24 +295,24 @@ def test_a_kill_names_the_process_that_did_not_confirm(server, connect):
         ({"method": "POST"}, 405),
     ],
 )
-def test_a_bad_request_for_a_stream_gets_a_problem(server, options, status):
-    options = {"token": server.sdk_tokens["production"], **options}
-    reader = StreamReader(server.port, **options)
+def test_a_bad_request_for_a_stream_gets_a_problem(module_server, options, status):
+    options = {"token": module_server.sdk_tokens["production"], **options}
+    reader = StreamReader(module_server.port, **options)
     reader.read_until(lambda r: b"}" in r.raw, "the answer")
     assert reader.head.startswith(f"HTTP/1.1 {status}")
     assert "application/problem+json" in reader.head
     reader.sock.close()
 
 
-def test_head_tells_what_a_stream_is_without_opening_one(server):
-    token = server.sdk_tokens["production"]
-    answer = server.call("HEAD", "/sdk/v1/stream", token=token)
+def test_head_tells_what_a_stream_is_without_opening_one(module_server):
+    token = module_server.sdk_tokens["production"]
+    answer = module_server.call("HEAD", "/sdk/v1/stream", token=token)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/event-stream")
 
 
-def test_an_admin_token_opens_no_stream(server):
-    assert server.call("GET", "/sdk/v1/stream").status_code == 403
+def test_an_admin_token_opens_no_stream(module_server):
+    assert module_server.call("GET", "/sdk/v1/stream").status_code == 403
 
 
 def test_another_wsgi_server_streams_too(server):
