@@ -9,6 +9,7 @@ summary, a second or so of one process, so an honest reporter never comes near t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from flagd_sdk.core.latency import LATENCY_BUCKETS
 from flagd_sdk.core.local_kill import LocalKill
@@ -36,8 +37,7 @@ def most_units(kind: str, exposures: int, errors: int) -> int:
     return errors if kind.startswith(ERROR_KINDS) else exposures
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """Exposures and their outcomes in one (flag, split, variant, configuration version).
 
     Attributes:

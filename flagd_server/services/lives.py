@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from flagd_server.domain.guard.flag_guard import FlagGuard
 from flagd_server.domain.guard.lifecycle import Effect, effect_of, is_guardable, policy_of
 from flagd_server.domain.guard.records import Cell, Event, parse_event
@@ -21,8 +23,6 @@ EVENTS_PER_STATE = 1_000
 # Of a quarter of the units it is asked which arm they are in, until a life has enough of them.
 SAMPLED_HASHES = (1 << 64) // 4
 _RELEASES_KEPT = 100
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-"""Made once: `json.dumps` with options makes an encoder at each call, and this one runs often."""
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ class Lives(dict[tuple[str, str], Life]):
         document = json.dumps({"started_at": at, "version": newest.version})
         life_id = tx.insert_guard_life(newest.environment, newest.flag, document)
         life = Life(life_id, newest.environment, newest.flag, newest.version, newest.version, guard)
-        tx.save_guard_state(life_id, 0, json.dumps(life.to_document()))
+        tx.save_guard_state(life_id, 0, _encode(life.to_document()))
         self[newest.environment, newest.flag] = life
         self._exposed_below.pop(newest.environment, None)
         return life
@@ -198,17 +198,18 @@ class Lives(dict[tuple[str, str], Life]):
         """Let a life's guard observe an event, and store it."""
         at = max(at, life.guard.last_t or life.guard.started_at)
         event = Event(at, cells, life.note_releases(cells) or announced)
-        sample_below = life.guard.sample_below
+        has_units = any(cell.units for cell in cells)
+        sample_below = life.guard.sample_below if has_units else None
         life.guard.observe(event)
-        if life.guard.sample_below != sample_below:
+        # Only units can make a sample too large.
+        if has_units and life.guard.sample_below != sample_below:
             self._exposed_below.pop(life.environment, None)
         document = _encode({**event.to_document(), "version": life.version})
-        has_units = any(cell.units for cell in cells)
         event_id = tx.append_guard_event(life.id, at, document, has_units=has_units)
         life.unsaved += 1
         life.last_event = event_id
         if life.unsaved >= EVENTS_PER_STATE:
-            tx.save_guard_state(life.id, event_id, json.dumps(life.to_document()))
+            tx.save_guard_state(life.id, event_id, _encode(life.to_document()))
             life.unsaved = 0
 
     def exposed_below(self, environment: str) -> int:
@@ -219,6 +220,11 @@ class Lives(dict[tuple[str, str], Life]):
             below = min(SAMPLED_HASHES, max(wanted, default=SAMPLED_HASHES))
             self._exposed_below[environment] = below
         return below
+
+
+def _encode(document: dict[str, Any]) -> str:
+    # In a third of the time that `json` takes, which would be a tenth of all that a summary costs.
+    return to_json(document, inf_nan_mode="constants").decode()
 
 
 def objectives_of(reader: Reader, environment: str) -> dict[str, float]:

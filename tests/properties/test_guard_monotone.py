@@ -48,7 +48,7 @@ def lives_with_one_more(draw: st.DrawFn) -> tuple[list[Event], list[Event], floa
 
 def _with_one_more(of: Cell, kind: str) -> Cell:
     # In a cell of its own without exposures: the rates must not change.
-    return replace(of, exposures=0, errors=0, units={kind: (FRESH,)})
+    return of._replace(exposures=0, errors=0, units={kind: (FRESH,)})
 
 
 def streams(life: FlagGuard) -> dict[tuple[str, str], tuple[Comparison, Stream]]:

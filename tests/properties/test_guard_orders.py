@@ -12,7 +12,6 @@ And for summaries that carry disjoint units and were committed at one time, E of
 already open does not depend on their order either: no mass is injected between them.
 """
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -104,7 +103,7 @@ def test_how_a_summary_is_divided_into_cells_changes_no_bit(
                 by_kind: dict[str, tuple[str, ...]] = {}
                 for kind, unit in part:
                     by_kind[kind] = (*by_kind.get(kind, ()), unit)
-                parts.append(replace(cell, exposures=exposures, errors=errors, units=by_kind))
+                parts.append(cell._replace(exposures=exposures, errors=errors, units=by_kind))
         random.shuffle(parts)
         divided.append(tuple(parts))
     whole, parted = live(at_even_times(summaries)), live(at_even_times(divided))
@@ -120,7 +119,7 @@ def test_who_reports_a_unit_changes_no_e_value(
     summaries: list[tuple[Cell, ...]], random: Random
 ) -> None:
     by_others = [
-        tuple(replace(cell, instance=random.choice("abc"), token=random.choice("xy")) for cell in s)
+        tuple(cell._replace(instance=random.choice("abc"), token=random.choice("xy")) for cell in s)
         for s in summaries
     ]
     assert e_values(live(at_even_times(summaries))) == e_values(live(at_even_times(by_others)))
@@ -136,7 +135,7 @@ def test_resends_and_second_reports_toss_nothing_in_any_metric(
     repeated = list(events[:1])
     for position, event in enumerate(events[1:], start=1):
         earlier = random.choice(events[:position])
-        again = tuple(replace(c, instance="again", exposures=0, errors=0) for c in earlier.cells)
+        again = tuple(c._replace(instance="again", exposures=0, errors=0) for c in earlier.cells)
         repeated += [Event(event.t, again), event]
     once, twice = live(events), live(repeated)
     assert e_values(once) == e_values(twice)

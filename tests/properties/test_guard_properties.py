@@ -88,7 +88,7 @@ def test_reports_of_units_already_reported_toss_nothing(
     for event in events:
         repeated.append(event)
         instance = random.choice(["i1", "i2", "i3"])
-        again = tuple(replace(cell, instance=instance) for cell in event.cells)
+        again = tuple(cell._replace(instance=instance) for cell in event.cells)
         repeated.append(Event(event.t, again))
     once, twice = run(events), run(repeated)
     for comparison, other in zip(once.comparisons, twice.comparisons, strict=True):
@@ -106,7 +106,7 @@ def test_the_order_within_a_summary_does_not_matter(events: list[Event], random:
         for cell in event.cells:
             kinds = [(kind, random.sample(hs, len(hs))) for kind, hs in cell.units.items()]
             random.shuffle(kinds)
-            cells.append(replace(cell, units={kind: tuple(hs) for kind, hs in kinds}))
+            cells.append(cell._replace(units={kind: tuple(hs) for kind, hs in kinds}))
         random.shuffle(cells)
         shuffled.append(replace(event, cells=tuple(cells)))
     first, second = run(events).to_document(), run(shuffled).to_document()
@@ -124,8 +124,7 @@ def test_what_is_kept_and_when_streams_open_is_the_same_if_all_sides_were_swappe
         replace(
             event,
             cells=tuple(
-                replace(
-                    cell,
+                cell._replace(
                     variant=other[cell.variant],
                     weights={other[name]: weight for name, weight in cell.weights.items()},
                 )

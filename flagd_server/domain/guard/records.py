@@ -6,7 +6,7 @@ One format serves the running server, its log of a life, and the backtest.
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from flagd_sdk.core.guard import policy
 from flagd_sdk.core.guard.coin import DEFAULT_MARGIN
@@ -59,9 +59,10 @@ class Policy:
         return cls(**{**document, **lists})
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """What one process reports of one variant, as served by one version of the configuration.
+
+    A named tuple, since each summary has some made: a frozen dataclass takes three times as long.
 
     Attributes:
         split: id of the rule that split, "default", or None where no split decided.
@@ -79,7 +80,7 @@ class Cell:
     instance: str
     exposures: int
     errors: int
-    units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    units: Mapping[str, tuple[str, ...]] = {}
     service: str = ""
     service_version: str = ""
     instance_since: float | None = None
@@ -102,9 +103,7 @@ class Event:
     def to_document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"t": self.t, "announced": self.announced, "cells": []}
         for cell in self.cells:
-            # `asdict` would copy every weight and unit, for as long as all else takes that the
-            # server does with a summary.
-            row = {name: getattr(cell, name) for name in _CELL_FIELDS}
+            row = cell._asdict()
             if cell.instance_since is None:
                 del row["instance_since"]
             document["cells"].append(row)
@@ -240,7 +239,7 @@ def parse_event(document: object) -> Event:
     )
 
 
-_CELL_FIELDS = tuple(Cell.__dataclass_fields__)
+_CELL_FIELDS = Cell._fields
 
 
 def _parse_cell(document: object, where: str) -> Cell:

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -376,8 +375,8 @@ def test_fewer_units_are_asked_for_once_every_life_has_enough_of_them(world: Wor
 
     def sample(sequence: int, flag: str, of: int) -> int:
         units = tuple(f"{n * 0x9E3779B97F4A7C15 % (1 << 62):016x}" for n in range(of))
-        exposed = replace(cell("off", of_version[flag], exposures=of, flag=flag), units={})
-        cells = [replace(exposed, units={"exposed": units})]
+        exposed = cell("off", of_version[flag], exposures=of, flag=flag)._replace(units={})
+        cells = [exposed._replace(units={"exposed": units})]
         return world.report(sequence, cells).exposed_below
 
     of_version = {FLAG: version}

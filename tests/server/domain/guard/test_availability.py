@@ -1,7 +1,6 @@
 """Objectives: what they hold, what they may kill, and what they lower the bar for."""
 
 import json
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -87,8 +86,8 @@ def test_where_availability_is_not_guarded_objectives_say_nothing() -> None:
 
 def both(t: int, on: list[int], off: list[int], each: int = 25) -> Event:
     cells = (
-        replace(cell("on", on, exposures=each), service="shop"),
-        replace(cell("off", off, exposures=3 * each), service="shop"),
+        cell("on", on, exposures=each)._replace(service="shop"),
+        cell("off", off, exposures=3 * each)._replace(service="shop"),
     )
     return Event(float(t), cells)
 

@@ -1,6 +1,5 @@
 """What a kill needs besides one stream beyond its threshold."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -166,7 +165,7 @@ def test_where_thinning_has_dropped_what_the_evidence_rests_on_it_is_held_not_lo
         # Their hashes are the greatest: the first to go.
         on = cell("on", exposures=1, weights=few, instance="i1")
         unit = f"{(1 << 64) - 1 - number:016x}"
-        feed(life, 2.0 + number, replace(on, units={"error:New": (unit,)}))
+        feed(life, 2.0 + number, on._replace(units={"error:New": (unit,)}))
     assert "without process i1" in life.decision.reason
     more = cell("off", range(200_000, 200_030), exposures=1_000, weights=few, instance="i2")
     feed(life, 40.0, more)

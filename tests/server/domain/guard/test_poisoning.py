@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import cycle, islice
 from random import Random
 
@@ -134,7 +133,7 @@ def test_forged_events_kill_nothing_are_noticed_and_leave_no_trace(
 def confirm(life: FlagGuard, start: float) -> None:
     """Let everybody report for as long as it takes to be sure who is out of proportion."""
     for t, cells in enumerate(islice(honest(9), 12)):
-        feed(life, start + t, *(replace(each, units={}, errors=0) for each in cells))
+        feed(life, start + t, *(each._replace(units={}, errors=0) for each in cells))
     feed(life, start + 12.0, cell("off", [9_999_999], instance="i1", token="shop"))
 
 

@@ -1,6 +1,5 @@
 """Sampled exposures: where they do not fall by the weights, nothing else may be believed."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -127,7 +126,7 @@ def test_a_sample_that_was_thinned_to_no_unit_of_the_treatment_is_judged_all_the
         instance = PROCESSES[t % len(PROCESSES)]
         on = cell("on", exposures=1, instance=instance)
         if t < len(greatest):
-            on = replace(on, units={EXPOSED: (greatest[t],)})
+            on = on._replace(units={EXPOSED: (greatest[t],)})
         found = {EXPOSED: range(t * 40, t * 40 + 40)}
         feed(life, float(t), on, cell("off", found, instance=instance))
     sample = life.pairs["default", "on", "off"].sample

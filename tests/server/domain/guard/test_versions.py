@@ -93,14 +93,9 @@ def test_a_unit_is_counted_once_an_hour(again_after_s: float, counted: int) -> N
 
 
 def test_a_unit_with_two_kinds_is_counted_once() -> None:
-    book, two_kinds = VersionBook(), cell("1", units=(7,))
-    two_kinds = Cell(
-        **{
-            **{name: getattr(two_kinds, name) for name in Cell.__dataclass_fields__},
-            "units": {"error:A": ("0" * 16,), "error:B": ("0" * 16,)},
-        }
-    )
-    book.observe(0.0, [two_kinds])
+    book = VersionBook()
+    two_kinds = {"error:A": ("0" * 16,), "error:B": ("0" * 16,)}
+    book.observe(0.0, [cell("1", units=(7,))._replace(units=two_kinds)])
     assert book.services["shop"].versions["1"].failing_units == 1
 
 
