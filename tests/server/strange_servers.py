@@ -73,6 +73,14 @@ def serving(behave: Behave, tls: ssl.SSLContext | None = None) -> Iterator[Stran
         server.close()
 
 
+@contextmanager
+def nobody_listening() -> Iterator[str]:
+    """Give a URL that is refused; its port stays taken, so that nobody else comes to listen."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
 def answering(status: str, body: bytes = b"", *headers: str) -> Behave:
     """Return what answers like any server does."""
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from flagd_server.outgoing import OutgoingHttp
 from flagd_server.services.first_start import InitialTokens
 from flagd_server.tracing import NoTracing
 from tests.server.api.client import Api
+from tests.server.strange_servers import nobody_listening
 from tests.waiting import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -87,12 +87,6 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield collector
 
 
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def attributes(span: Span) -> dict[str, Any]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
@@ -112,6 +106,8 @@ def test_a_request_and_its_transaction_are_one_trace_with_the_caller_s(
     admin.get("/healthz")
     app.extensions["flagd_server"].close()
 
+    # The last to be sent; a server that stops waits for the collector, but not for long.
+    eventually(lambda: "GET" in {span.name for span in collector.spans})
     named = {span.name: span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER}
     assert set(named) == {
         "POST /api/v1/environments",
@@ -144,9 +140,9 @@ def test_a_request_and_its_transaction_are_one_trace_with_the_caller_s(
 def test_what_the_server_asks_others_is_traced_and_told_the_trace(collector: Collector) -> None:
     tracing = tracing_of(os.environ, Build("1.0.0"))
     outgoing = OutgoingHttp(Allowed.parse(["127.0.0.1"]), tracing=tracing)
-    assert outgoing.get(f"{collector.url}/hooks/swordfish?key=hunter2", 5.0)[0] == 200
-    with pytest.raises(OutgoingError):
-        outgoing.get(f"http://127.0.0.1:{free_port()}/", 5.0)
+    assert outgoing.get(f"{collector.url}/hooks/swordfish?key=hunter2", 30.0)[0] == 200
+    with nobody_listening() as url, pytest.raises(OutgoingError):
+        outgoing.get(f"{url}/", 30.0)
     tracing.close()
     answered, failed = eventually(lambda: collector.spans[1:] and collector.spans)
     assert answered.kind == Span.SPAN_KIND_CLIENT
