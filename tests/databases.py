@@ -12,10 +12,19 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from flagd_server.storage import open_storage
+from flagd_server.storage import (
+    open_storage,
+    postgres,
+    postgres_connections,
+    postgres_leadership,
+    postgres_notices,
+)
 from tests.postgres_cluster import PostgresCluster
 
 KINDS = ("sqlite", "postgres")
+_PATIENCE_S = 60
+ANSWER_S = postgres_notices._BEAT_ANSWER_S
+"""As it is in production, for tests of what is noticed by it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +43,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_kind", KINDS, indirect=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patience_with_postgres() -> Iterator[None]:
+    """Let servers within this process wait for Postgres as long as a test may take.
+
+    In production a server that gets nothing for some seconds gives up its connection, its turn or
+    its lead, and tests of what comes of that shorten it again. To all others a machine that stands
+    still for as long would look like a mistake of the server.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_connections, "CONNECT_S", _PATIENCE_S)
+        patch.setattr(postgres, "WRITER_PAUSE_MS", 1_000 * _PATIENCE_S)
+        patch.setattr(postgres, "LOCK_MS", 1_000 * _PATIENCE_S)
+        for timeout in ("statement_timeout", "lock_timeout"):
+            patch.setitem(postgres._SESSION, timeout, 1_000 * _PATIENCE_S)
+        patch.setattr(postgres_notices.PostgresNotices.wait, "__defaults__", (_PATIENCE_S,))
+        for module in (postgres_notices, postgres_leadership):
+            patch.setattr(module, "_CONNECT_S", _PATIENCE_S)
+        patch.setattr(postgres_notices, "_FIRST_WITHIN_S", _PATIENCE_S)
+        patch.setattr(postgres_notices, "_BEAT_ANSWER_S", _PATIENCE_S)
+        patch.setattr(postgres_leadership, "_ANSWER_S", _PATIENCE_S)
+        patch.setattr(postgres_leadership, "LEASE_S", _PATIENCE_S)
+        patch.setattr(postgres_leadership, "IDLE_TIMEOUT_S", 2 * _PATIENCE_S)
+        yield
+
+
 class ReusedDatabase:
     """A database that is put back as it was, which costs a tenth of making a new one.
 
@@ -48,7 +82,7 @@ class ReusedDatabase:
         self._connection.execute("CREATE SCHEMA kept")
         restore = [
             sql.SQL("SET session_replication_role = replica"),
-            sql.SQL("SET lock_timeout = '10s'"),
+            sql.SQL("SET lock_timeout = '60s'"),
         ]
         for (table,) in self._connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"

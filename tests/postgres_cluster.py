@@ -5,6 +5,7 @@ user may enter.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,11 +29,13 @@ OWNER = "flagd"
 _SUPERUSER = "postgres"
 _UNPRIVILEGED = ("postgres", "nobody")
 """Who runs it where we are root, the first that there is."""
-_STARTED_WITHIN_S = 20.0
+_STARTED_WITHIN_S = 60.0
+# Below those that systems give away: to clients, and to servers that ask for any.
+_PORTS = (15_000, 32_000)
 _MEMORY = "/dev/shm"
 _ROOM_BYTES = 2 << 30
 """Containers often have but 64 MB of it: one cluster takes as much."""
-_CONNECT_S = 5
+_CONNECT_S = 30
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -122,14 +125,25 @@ class PostgresCluster:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
     def disconnect(self, application_name: str) -> int:
-        """End the sessions of that name, from the server's side, and return how many there were."""
+        """End the sessions of that name, from the server's side, and return how many there were.
+
+        They have heard of it by then: to be told to end is not yet to have ended.
+        """
         with self._superuser() as connection:
-            rows = connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            told = connection.execute(
+                "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = %s",
                 (application_name,),
             ).fetchall()
-        return len(rows)
+            pids = [pid for pid, _ in told]
+            eventually(
+                lambda: (
+                    not connection.execute(
+                        "SELECT FROM pg_stat_activity WHERE pid = ANY(%s)", (pids,)
+                    ).fetchall()
+                )
+            )
+        return len(pids)
 
     def start(self) -> None:
         """Start it on its port and return when it answers."""
@@ -264,9 +278,11 @@ def _group(user: str) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return one that nobody gets by chance while the cluster is made, or is down for a test."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.SystemRandom().randrange(*_PORTS)))
+            return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -186,16 +186,16 @@ def test_a_backup_is_of_one_moment_while_others_write(
 
     writer = threading.Thread(target=write)
     writer.start()
-    eventually(lambda: written)
     try:
         for number in range(3):
+            before = len(written)
+            eventually(lambda b=before: len(written) > b)
             back_up(database, tmp_path / f"backup-{number}", unwatched)
     finally:
         enough.set()
         writer.join()
         storage.close()
 
-    assert len(written) > 3
     for number in range(3):
         with sqlite3.connect(tmp_path / f"backup-{number}") as connection:
             sequence, life = connection.execute(

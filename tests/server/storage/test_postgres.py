@@ -1,8 +1,9 @@
 """What is Postgres's own: its schema, its sessions, its turns among servers, and its absence."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 
 from flagd_server.errors import SchemaError, StorageError, StorageUnavailableError
 from flagd_server.storage import open_reader, open_storage, postgres, postgres_connections
-from flagd_server.storage.base import Transaction
+from flagd_server.storage.base import Reader, Transaction
 from flagd_server.storage.migrations import postgres as migrations
 from flagd_server.storage.postgres import PostgresStorage
 from flagd_server.storage.postgres_connections import TURN_LOCK
@@ -248,13 +249,18 @@ def test_a_server_that_is_stopped_within_its_turn_loses_it(
     monkeypatch.setattr(postgres, "WRITER_PAUSE_MS", 200)
     with closing(PostgresStorage(postgres_database)) as stopped:
         monkeypatch.undo()
-        with closing(PostgresStorage(postgres_database)) as other:
+        with closing(PostgresStorage(postgres_database)) as other, ThreadPoolExecutor(1) as beside:
+
+            def write_theirs() -> None:
+                with other.transaction() as theirs:
+                    theirs.insert_environment(replace(PRODUCTION, key="other"))
 
             def stop_within(tx: Transaction) -> None:
+                # First of all: a machine that stands still stops this one sooner than is meant.
+                written = beside.submit(write_theirs)
                 fill(tx)
                 tx.environments()
-                with other.transaction() as theirs:  # comes when the stopped one has lost its turn
-                    theirs.insert_environment(replace(PRODUCTION, key="other"))
+                written.result()  # comes when the stopped one has lost its turn
                 tx.set_sequence("production", 6)
 
             with (
@@ -262,6 +268,7 @@ def test_a_server_that_is_stopped_within_its_turn_loses_it(
                 stopped.transaction() as tx,
             ):
                 stop_within(tx)
+            beside.shutdown()
             with stopped.read() as reader:
                 assert [each.key for each in reader.environments()] == ["other"]
 
@@ -319,9 +326,9 @@ def test_without_postgres_everybody_is_told_and_is_served_again_when_it_is_back(
             with pytest.raises(StorageUnavailableError):
                 storage.token_generation()
         cluster.start()
-        assert eventually(lambda: _content(storage)) == [PRODUCTION]
-        with storage.transaction() as tx:
-            assert tx.environments() == [PRODUCTION]
+        # Whoever looks too soon is refused at once, and has it connect again meanwhile.
+        for use in (storage.read, storage.transaction):
+            assert eventually(lambda u=use: _content(u)) == [PRODUCTION]
     logged = [
         record.getMessage()
         for record in caplog.records
@@ -335,9 +342,9 @@ def test_without_postgres_everybody_is_told_and_is_served_again_when_it_is_back(
     assert len(logged) <= 6
 
 
-def _content(storage: PostgresStorage) -> list[object] | None:
+def _content(use: Callable[[], AbstractContextManager[Reader]]) -> list[object] | None:
     try:
-        with storage.read() as reader:
+        with use() as reader:
             return list(reader.environments())
     except StorageUnavailableError:
         return None

@@ -10,14 +10,18 @@ import psycopg
 import pytest
 
 from flagd_server.errors import StorageError
+from flagd_server.storage import postgres_notices
 from flagd_server.storage.notices import MAX_BYTES
 from flagd_server.storage.postgres_connections import TURN_LOCK
 from flagd_server.storage.postgres_notices import CHANNEL, PostgresNotices
+from tests.databases import ANSWER_S
 from tests.postgres_cluster import PostgresCluster
 from tests.waiting import eventually
 from tests.wire import Wire
 
-_NOTICED_WITHIN_S = 3.5
+# TCP would take no end of it for dead, as the wire answers; three seconds, and what a machine that
+# stands still adds to them.
+_NOTICED_WITHIN_S = 20.0
 
 
 class Hearer:
@@ -144,9 +148,10 @@ def test_who_does_not_listen_sends_all_the_same_and_waits_for_nothing(
 ) -> None:
     silent = PostgresNotices(postgres_url)
     hearer = hearing()
+    mark = say(postgres_url, silent, "tokens")
     begun_at = time.monotonic()
-    assert not silent.wait(say(postgres_url, silent, "tokens"))
-    assert time.monotonic() - begun_at < 0.5
+    assert not silent.wait(mark, within_s=30.0)
+    assert time.monotonic() - begun_at < 15.0
     eventually(lambda: hearer.heard == [("tokens", {})])
     silent.close()
 
@@ -156,9 +161,9 @@ def test_a_hearer_that_waits_for_itself_is_not_held_up(
 ) -> None:
     hearer = hearing()
     waited: list[bool] = []
-    hearer.on_hearing = lambda: waited.append(hearer.notices.wait(1_000_000, within_s=20))
+    hearer.on_hearing = lambda: waited.append(hearer.notices.wait(1_000_000, within_s=60))
     say(postgres_url, hearer.notices)
-    assert eventually(lambda: waited, within_s=5) == [False]
+    assert eventually(lambda: waited) == [False]
 
 
 def test_after_a_lost_connection_everything_is_read_again_once_listening(
@@ -175,7 +180,7 @@ def test_after_a_lost_connection_everything_is_read_again_once_listening(
 
     assert postgres_cluster.disconnect("flagd notices") >= 1
 
-    eventually(lambda: hearer.heard == [("flag", {"during": "gap"})], within_s=5)
+    eventually(lambda: hearer.heard == [("flag", {"during": "gap"})])
     assert hearer.gaps == 1
     assert hearer.notices.wait(say(postgres_url, hearer.notices))
     sender.close()
@@ -195,15 +200,19 @@ def test_a_hearer_that_fails_hears_the_next_and_reads_everything_until_it_succee
     assert hearer.notices.wait(say(postgres_url, hearer.notices))
     assert hearer.notices.wait(say(postgres_url, hearer.notices, "tokens"))
 
-    eventually(lambda: hearer.gaps == 1, within_s=5)
+    eventually(lambda: hearer.gaps == 1)
     assert caplog.text.count("ValueError: not read") == 3
     assert hearer.notices.wait(say(postgres_url, hearer.notices, "kill"))
     assert [topic for topic, _ in hearer.heard][-1] == "kill"
 
 
 def test_a_connection_that_died_without_a_word_is_noticed_and_made_again(
-    postgres_cluster: PostgresCluster, postgres_url: str, hearing: Callable[[str], Hearer]
+    postgres_cluster: PostgresCluster,
+    postgres_url: str,
+    hearing: Callable[[str], Hearer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(postgres_notices, "_BEAT_ANSWER_S", ANSWER_S)
     with Wire(postgres_cluster.port) as wire:
         hearer = hearing(postgres_url.replace(f":{postgres_cluster.port}/", f":{wire.port}/"))
         assert hearer.notices.wait(say(postgres_url, hearer.notices))
@@ -213,7 +222,7 @@ def test_a_connection_that_died_without_a_word_is_noticed_and_made_again(
         assert not hearer.notices.wait(missed)
 
         wire.heal()
-        eventually(lambda: hearer.gaps, within_s=5)
+        eventually(lambda: hearer.gaps)
         assert hearer.notices.wait(say(postgres_url, hearer.notices, "heard"))
         assert "missed" not in {topic for topic, _ in hearer.heard}
 
@@ -226,7 +235,7 @@ def test_it_listens_again_after_a_crash_of_postgres() -> None:
         hearer.listen()
         cluster.crash()
         cluster.start()
-        eventually(lambda: hearer.gaps, within_s=5)
+        eventually(lambda: hearer.gaps)
         assert hearer.notices.wait(say(url, hearer.notices))
     finally:
         hearer.notices.close()
@@ -242,7 +251,8 @@ def test_what_others_say_on_the_channel_is_passed_over(
             connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
     assert hearer.notices.wait(say(postgres_url, hearer.notices))
     assert hearer.heard == [("flag", {})]
-    assert len(caplog.records) == 5
+    warned = [record for record in caplog.records if record.name == postgres_notices.__name__]
+    assert len(warned) == 5
 
 
 def test_the_longest_notice_goes_through_and_a_longer_one_is_refused(
