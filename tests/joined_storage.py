@@ -18,6 +18,9 @@ from flagd_server.storage.sqlite import SqliteStorage
 
 logger = logging.getLogger(__name__)
 
+# A second in production, for which a machine may stand still.
+_HEARD_WITHIN_S = 30.0
+
 
 class Joined:
     """What the servers on one file share."""
@@ -72,9 +75,9 @@ class JoinedStorage:
         with self._joined.turn, self._inner.transaction() as tx:
             tx.require_lead = self._require_lead  # type: ignore[method-assign]
             yield tx
-        if threading.current_thread() is not self._thread:
+        if self._thread not in (None, threading.current_thread()):
             with self._delivered:
-                self._delivered.wait_for(lambda: self._pending == 0, 1.0)
+                self._delivered.wait_for(lambda: self._pending == 0, _HEARD_WITHIN_S)
 
     @contextmanager
     def read(self) -> Iterator[Reader]:

@@ -123,10 +123,12 @@ def test_a_new_leader_goes_on_where_the_old_one_was(replicas: Replicas) -> None:
         cells = cell("on", version, failing=failing), cell("off", version, exposures=10)
         replicas.leader.report("i-1", sequence, *cells)
         replicas.elect(replicas.follower)
-    leader = replicas.leader.services.guarding
     eventually(lambda: len(inbox(replicas.leader)) == 0)
+    replicas.leader.report("i-1", 7)  # by then it has forgotten what it knew of an earlier term
+    leader = replicas.leader.services.guarding
     e_values = leader.examine(ENVIRONMENT, FLAG, lambda guard: guard.highest_e_value)
     replicas.elect(replicas.follower)
+    replicas.leader.report("i-1", 8)
     again = replicas.leader.services.guarding
     assert again.examine(ENVIRONMENT, FLAG, lambda guard: guard.highest_e_value) == e_values
     assert e_values is not None
@@ -214,7 +216,8 @@ def test_a_local_kill_is_lifted_by_whichever_server_its_process_reports_to(
     assert first["lifted"] == []
     path = f"{FLAG_PATH}/local-kills"
     eventually(lambda: replicas.follower.admin.get(path).json["processes"] == 1)
-    assert replicas.follower.admin.get(f"/api/v1/environments/{ENVIRONMENT}/alarms").json["items"]
+    alarms = f"/api/v1/environments/{ENVIRONMENT}/alarms"
+    eventually(lambda: replicas.follower.admin.get(alarms).json["items"])
     lifted = replicas.follower.admin.post(f"{path}/lift", {"kills": ["lk-1"], "reason": "tried"})
     assert lifted.status_code == 200, lifted.text
     assert replicas.follower.report("i-1", 2, local_kills=[kill])["lifted"] == ["lk-1"]
