@@ -288,7 +288,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(recording: Path)
         assert process.stdout is not None
         assert process.stdout.readline().startswith("{")
         process.stdout.close()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (128 + 13, "")
 
 
@@ -297,7 +297,7 @@ def test_output_that_can_not_be_written_is_said_in_one_line(recording: Path) -> 
         open("/dev/full", "w") as full,
         command("backtest", str(recording), stdout=full) as process,
     ):
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     assert process.returncode == 1
     assert err == "flagd-server: [Errno 28] No space left on device\n"
 
@@ -310,14 +310,14 @@ def test_an_interrupted_command_ends_without_a_traceback() -> None:
         process.stdin.flush()
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 128 + 2
+        assert process.wait(90) == 128 + 2
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
 
 def test_an_argument_that_is_no_text_is_an_error_of_usage() -> None:
     with command("token", "revoke", b"tok-\xff", stdout=subprocess.DEVNULL) as process:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     assert process.returncode == 2
     assert "argument ID: expected text in UTF-8" in err
 

@@ -26,7 +26,7 @@ def alert(
         "status": status,
         "labels": {"alertname": name, "severity": "page", **labels},
         "annotations": {"summary": "orders fail"},
-        "startsAt": starts_at.isoformat().replace("+00:00", "123Z"),
+        "startsAt": starts_at.isoformat(timespec="microseconds").replace("+00:00", "123Z"),
         "endsAt": "0001-01-01T00:00:00Z",
         "generatorURL": "http://prometheus:9090/graph?g0.expr=up&g0.tab=1",
         "fingerprint": "c6c4b4d7e1b0c1e6",
