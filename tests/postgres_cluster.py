@@ -5,10 +5,8 @@ user may enter.
 """
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +20,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.ports import ReservedPort
+from tests.processes import halted
 from tests.waiting import eventually
 
 OWNER = "flagd"
@@ -30,12 +30,11 @@ _SUPERUSER = "postgres"
 _UNPRIVILEGED = ("postgres", "nobody")
 """Who runs it where we are root, the first that there is."""
 _STARTED_WITHIN_S = 60.0
-# Below those that systems give away: to clients, and to servers that ask for any.
-_PORTS = (15_000, 32_000)
 _MEMORY = "/dev/shm"
 _ROOM_BYTES = 2 << 30
 """Containers often have but 64 MB of it: one cluster takes as much."""
 _CONNECT_S = 30
+"""Bounds waiting only: a machine that pauses for some seconds is no fault."""
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -72,7 +71,7 @@ class PostgresCluster:
         self._settings = _SETTINGS | ({} if fsync else _UNSYNCED) | settings
         self._server: subprocess.Popen[bytes] | None = None
         self._databases = 0
-        self.port = _free_port()
+        self._reserved = ReservedPort()
         try:
             self._initialise()
             if admits:
@@ -84,6 +83,10 @@ class PostgresCluster:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def port(self) -> int:
+        return self._reserved.number
 
     def url(self, database: str, user: str = OWNER) -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -185,11 +188,12 @@ class PostgresCluster:
     def crash(self) -> None:
         """Kill all its processes at once; `start` makes it recover from its log."""
         assert self._server is not None, "it does not run"
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        # Halted first: a session that begins meanwhile would outlive it.
+        children = halted(self.pid)
         self._end(signal.SIGKILL)
         for child in children:
             with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
         # It would not start while one of them holds the shared memory.
         eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
@@ -275,14 +279,6 @@ def _group(user: str) -> int:
     import pwd
 
     return pwd.getpwnam(user).pw_gid
-
-
-def _free_port() -> int:
-    """Return one that nobody gets by chance while the cluster is made, or is down for a test."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", random.SystemRandom().randrange(*_PORTS)))
-            return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

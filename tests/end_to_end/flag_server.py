@@ -10,10 +10,14 @@ from typing import Any
 import requests
 
 from tests.end_to_end.processes import DEADLINE_S, ServerProcess
+from tests.ports import ReservedPort
+from tests.processes import children_of, halted
+from tests.waiting import eventually
 
 Json = Any
 
 _URL = "FLAGD_DATABASE_URL"
+_AGAIN = "listening again on "
 PROGRAM = ("-c", "import sys; from flagd_server.cli import main; sys.exit(main())")
 
 
@@ -35,7 +39,7 @@ class FlagServer:
         self._settings = settings
         self._session = requests.Session()
         self._session.trust_env = False
-        self._port = 0
+        self._reserved = ReservedPort()
         self._logs: list[str] = []
         self._start()
         tokens = json.loads((folder / "tokens.json").read_text())
@@ -50,7 +54,7 @@ class FlagServer:
             environment["FLAGD_DATABASE"] = str(self.database)
         environment |= {
             "FLAGD_INITIAL_TOKENS_FILE": str(self._folder / "tokens.json"),
-            "FLAGD_PORT": str(self._port),
+            "FLAGD_PORT": str(self.port),
             **self._settings,
         }
         self._process = ServerProcess([*self._program, "serve"], environment)
@@ -59,7 +63,6 @@ class FlagServer:
         except BaseException:  # nobody else knows it yet who could stop it
             self._process.stop()
             raise
-        self._port = self._process.port
 
     @property
     def database(self) -> Path:
@@ -72,7 +75,7 @@ class FlagServer:
 
     @property
     def port(self) -> int:
-        return self._port
+        return self._reserved.number
 
     @property
     def pid(self) -> int:
@@ -82,7 +85,8 @@ class FlagServer:
     @property
     def worker_pid(self) -> int:
         """Of its child, which serves."""
-        return self._children()[0]
+        # None is there between its death and its successor's start.
+        return eventually(self._children)[0]
 
     @property
     def log(self) -> str:
@@ -111,20 +115,19 @@ class FlagServer:
 
     def crash(self) -> None:
         """End all of it without a warning; `restart` starts it again."""
-        # Stopped first: it may be about to replace a worker that has just died.
-        self.signal(signal.SIGSTOP)
-        for pid in (self.pid, *self._children()):
+        # Halted first: it may be about to replace a worker that has just died.
+        for pid in (self.pid, *halted(self.pid)):
             os.kill(pid, signal.SIGKILL)
         self.wait()
 
     def kill_worker(self) -> None:
         """End what serves without a warning; it is started again."""
+        told = self.log.count(_AGAIN)
         os.kill(self.worker_pid, signal.SIGKILL)
-        self.wait_for(r"listening again on ")
+        eventually(lambda: self.log.count(_AGAIN) > told, within_s=DEADLINE_S)
 
     def _children(self) -> list[int]:
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return children_of(self.pid)
 
     def call(
         self,

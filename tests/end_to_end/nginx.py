@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import REPOSITORY, ServerProcess
+from tests.ports import ReservedPort
 from tests.waiting import eventually
 
 _SHIPPED = REPOSITORY / "deploy" / "nginx" / "flagd.conf"
@@ -42,7 +43,8 @@ class Nginx:
         in_location: what the location of the shipped file is to hold besides.
         """
         program = _program()
-        self.port = _free_port()
+        self._reserved = ReservedPort()
+        self.port = self._reserved.number
         self.url = f"http://127.0.0.1:{self.port}"
         (folder / "flagd.conf").write_text(self._shipped(ports, in_location))
         temporary = "".join(f"{name}_temp_path {folder}/{name}; " for name in _TEMPORARY)
@@ -100,9 +102,3 @@ def _program() -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
