@@ -100,5 +100,8 @@ class SeamApplication:
 if __name__ == "__main__":
     for argument in sys.argv[1:]:  # limits that tests can wait for
         name, _, value = argument.partition("=")
-        setattr(worker, name, float(value))
+        if name == "PARKED_S":
+            PARKED_S = float(value)
+        else:
+            setattr(worker, name, float(value))
     serve(SeamApplication, host="127.0.0.1", port=0, threads=4)

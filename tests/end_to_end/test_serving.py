@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from flagd_server.errors import SettingsError
 from flagd_server.serving import serve
 from tests.end_to_end.processes import DEADLINE_S, ServerProcess
 from tests.end_to_end.seam_app import PARKED_S
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -66,6 +68,10 @@ def read_to_end(sock: socket.socket) -> bytes:
     return data
 
 
+def has_come(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
 def get(server: ServerProcess, path: str) -> object:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
     try:
@@ -81,9 +87,25 @@ def wait_for_accounts(server: ServerProcess, **expected: int) -> None:
     while accounts != expected:
         assert time.monotonic() < deadline, f"{accounts} is not {expected}"
         time.sleep(0.02)
-        accounts = get(server, "/accounts")
+        # Where a test makes limits small, a pause of the machine ends whoever asks, too.
+        with suppress(http.client.HTTPException, ConnectionError):
+            accounts = get(server, "/accounts")
 
 
+def answers(server: ServerProcess) -> bool:
+    """Return whether it answers; it may have cut off who asked. Wait for it where it is held up."""
+    try:
+        return get(server, "/hello") == "ok"
+    except (http.client.HTTPException, ConnectionError):
+        return False
+
+
+# What holds others up holds them up for so long: it tells one who waits for somebody from one who
+# waits for the machine.
+FOR_LONG_S = 60.0
+AT_ONCE_S = FOR_LONG_S / 3
+# Who does not stop by himself is ended after 10 s.
+NOT_CUT_SHORT_S = 9.0
 # But the asking one.
 NOTHING_OPEN = {"connections": 1, "deadlines": 0, "lingering": 0, "parked": 0, "streams": 0}
 
@@ -148,12 +170,13 @@ UNFINISHED = {
 
 
 @pytest.mark.parametrize("unfinished", UNFINISHED.values(), ids=UNFINISHED)
-def test_clients_that_do_not_finish_their_requests_hold_nobody_up(server, unfinished):
+def test_clients_that_do_not_finish_their_requests_hold_nobody_up(start, unfinished):
+    server = start(_FIRST_REQUEST_S=FOR_LONG_S, _READ_S=FOR_LONG_S)
     idle = [connect(server, unfinished) for _ in range(100)]
     started_at = time.monotonic()
     for _ in range(5):
         assert get(server, "/hello") == "ok"
-    assert time.monotonic() - started_at < 2.0
+    assert time.monotonic() - started_at < AT_ONCE_S
     for sock in idle:
         sock.close()
     wait_for_accounts(server, **NOTHING_OPEN)
@@ -168,14 +191,15 @@ def test_a_request_that_comes_byte_by_byte_is_answered(server):
             assert read_until(sock, b"\r\n\r\n%d" % len(body)).startswith(b"HTTP/1.1 200")
 
 
-def test_an_unfinished_request_on_a_kept_connection_holds_nobody_up(server):
+def test_an_unfinished_request_on_a_kept_connection_holds_nobody_up(start):
+    server = start(_READ_S=FOR_LONG_S)
     kept = [connect(server, request("/hello")) for _ in range(20)]
     for sock in kept:
         read_until(sock, b'"ok"')
         sock.sendall(UNFINISHED["half a body"])
     started_at = time.monotonic()
     assert get(server, "/hello") == "ok"
-    assert time.monotonic() - started_at < 2.0
+    assert time.monotonic() - started_at < AT_ONCE_S
     for sock in kept:
         sock.sendall(b"lo world"[:6])
         assert read_until(sock, b"\r\n\r\n9").startswith(b"HTTP/1.1 200")
@@ -184,13 +208,13 @@ def test_an_unfinished_request_on_a_kept_connection_holds_nobody_up(server):
 
 def test_a_client_that_does_not_close_after_the_answer_stops_nobody(server):
     """gunicorn waits 2 s for it on its main thread, in which nobody else is served."""
-    mute = [connect(server, request("/hello", "Connection: close")) for _ in range(5)]
+    mute = [connect(server, request("/hello", "Connection: close")) for _ in range(20)]
     for sock in mute:
         read_until(sock, b'"ok"')
     started_at = time.monotonic()
     for _ in range(5):
         assert get(server, "/hello") == "ok"
-    assert time.monotonic() - started_at < 1.5
+    assert time.monotonic() - started_at < 20 * 2.0 / 2
     wait_for_accounts(server, **NOTHING_OPEN)  # after the server gave them up
     for sock in mute:
         sock.close()
@@ -206,7 +230,7 @@ def test_a_client_that_hangs_up_within_a_long_answer_is_forgotten(server):
 def test_a_request_that_does_not_end_in_time_gives_its_thread_back(start, unfinished):
     server = start(_FIRST_REQUEST_S=0.3, _READ_S=0.3)
     slow = [connect(server, unfinished) for _ in range(8)]  # twice as many as there are threads
-    assert get(server, "/hello") == "ok"
+    eventually(lambda: answers(server))
     for sock in slow:
         with suppress(ConnectionResetError):  # says that what was sent has not been read
             assert read_to_end(sock) == b""
@@ -217,7 +241,7 @@ def test_a_request_that_does_not_end_in_time_gives_its_thread_back(start, unfini
 def test_an_answer_that_nobody_reads_gives_its_thread_back(start):
     server = start(_WRITE_S=0.3)
     slow = [connect(server, request("/large")) for _ in range(8)]
-    assert get(server, "/hello") == "ok"
+    eventually(lambda: answers(server))
     wait_for_accounts(server, **NOTHING_OPEN)
     for sock in slow:
         sock.close()
@@ -228,7 +252,8 @@ def test_a_header_too_large_is_refused(server):
         assert b" 431 " in read_until(sock, b"\r\n")
 
 
-def test_requests_that_wait_for_their_answers_hold_no_thread(server):
+def test_requests_that_wait_for_their_answers_hold_no_thread(start):
+    server = start(PARKED_S=FOR_LONG_S)  # or the first might be over before the last has come
     with ExitStack() as open_ones:
         waiting = [open_ones.enter_context(connect(server, request("/park"))) for _ in range(40)]
         wait_for_accounts(server, **{**NOTHING_OPEN, "connections": 41, "parked": 40})
@@ -260,7 +285,8 @@ def test_a_later_answer_that_fails_is_an_error_of_the_server(server):
     wait_for_accounts(server, **NOTHING_OPEN)
 
 
-def test_a_client_that_is_gone_or_reads_nothing_holds_no_later_answer_up(server):
+def test_a_client_that_is_gone_or_reads_nothing_holds_no_later_answer_up(start):
+    server = start(PARKED_S=FOR_LONG_S)
     connect(server, request("/park")).close()
     mute = socket.socket()
     mute.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -275,7 +301,8 @@ def test_a_client_that_is_gone_or_reads_nothing_holds_no_later_answer_up(server)
 
 def test_a_stop_lets_requests_that_wait_have_their_answers(server):
     with connect(server, request("/park")) as sock:
-        wait_for_accounts(server, **{**NOTHING_OPEN, "connections": 2, "parked": 1})
+        # It may be over already, if the machine has paused since.
+        eventually(lambda: get(server, "/accounts")["parked"] == 1 or has_come(sock))
         server.signal(signal.SIGTERM)
         assert b'"unparked"' in read_to_end(sock)
     assert server.wait() == 0
@@ -296,16 +323,15 @@ def test_a_stop_tells_streams_to_come_back_answers_requests_and_leaves_with_zero
             farewell = read_to_end(stream).replace(b": hb\n\n", b"")
             assert re.fullmatch(rb"(retry: [0-9]+\n\n)+", farewell)
             assert server.wait() == 0
-            assert time.monotonic() - started_at < 4.0
+            assert time.monotonic() - started_at < NOT_CUT_SHORT_S
     assert server.log.endswith("closed\nstopped\n")
 
 
 def test_ctrl_c_in_a_terminal_which_reaches_the_worker_too_is_the_same(server):
     with connect(server, request("/stream")) as stream:
         read_until(stream, b"event: flags\n")
-        worker = get_worker(server)
-        os.kill(worker, signal.SIGINT)
-        server.signal(signal.SIGINT)
+        # Both at once: a worker that ended before its parent had heard would be replaced.
+        os.killpg(server.pid, signal.SIGINT)
         assert b"retry: " in read_to_end(stream)
         assert server.wait() == 0
 
@@ -319,7 +345,7 @@ def test_a_second_signal_stops_at_once(server):
             assert time.monotonic() < started_at + DEADLINE_S
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-        assert time.monotonic() - started_at < 4.0
+        assert time.monotonic() - started_at < NOT_CUT_SHORT_S
 
 
 def is_listening(server: ServerProcess) -> bool:
@@ -356,13 +382,20 @@ def test_signals_that_would_make_a_second_worker_are_ignored(server):
     assert get_worker(server) == worker
 
 
-def test_an_address_in_use_is_told_at_once():
+def test_an_address_in_use_is_told_at_once(monkeypatch):
+    slept, sleep, own = [], time.sleep, threading.get_ident()
+
+    def noted(seconds: float) -> None:
+        if threading.get_ident() == own:
+            slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", noted)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        started_at = time.monotonic()
         with pytest.raises(SettingsError, match=f"can't listen on 127.0.0.1 port {port}: "):
             serve(lambda: None, host="127.0.0.1", port=port)
-        assert time.monotonic() - started_at < 1.0
+    assert slept == [], "gunicorn would try again, a second later"
 
 
 def test_many_clients_at_once_are_all_answered(server):
