@@ -13,11 +13,15 @@ import requests
 from flagd_sdk import Backoff, FlagClient
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.nginx import Nginx
+from tests.end_to_end.processes import DEADLINE_S
 from tests.postgres_cluster import PostgresCluster
 from tests.waiting import eventually
 
 _REFUSED_PER_MINUTE = 5
+# What nginx holds back does not come for as long.
 _HELD_BACK_S = 1.5
+# Before a heartbeat, which might push it out.
+_AT_ONCE_S = 10.0
 _SDKS = 6
 
 
@@ -93,7 +97,7 @@ def test_a_change_at_one_server_comes_through_to_the_streams_of_both(
 
     took_s = time.monotonic() - killed_at
     print(f"killed on {_SDKS} streams through nginx after {took_s:.3f} s")
-    assert took_s < _HELD_BACK_S  # nginx had them by then, though it buffers ordinary answers
+    assert took_s < _AT_ONCE_S  # nginx had them by then, though it buffers ordinary answers
 
 
 def test_when_a_server_dies_its_applications_go_on_at_the_other(
@@ -140,7 +144,7 @@ def test_a_compressed_stream_comes_through_event_by_event(
             "Accept-Encoding": "gzip",
         },
         stream=True,
-        timeout=_HELD_BACK_S,
+        timeout=_AT_ONCE_S,
     ) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         lines = answer.iter_lines()
@@ -160,13 +164,16 @@ def test_callers_are_told_apart_by_the_address_that_nginx_sees_whatever_they_cla
             return session.get(
                 f"{nginx.url}/api/v1/flags",
                 headers={"Authorization": "Bearer none", "X-Forwarded-For": claim},
-                timeout=10,
+                timeout=DEADLINE_S,
             ).status_code
 
-    # Twice as many, as each server counts for itself.
-    answers = [refused("127.0.0.2", f"10.0.0.{n}") for n in range(2 * _REFUSED_PER_MINUTE + 2)]
-    assert answers[0] == 401
+    # Twice as many at least, as each server counts for itself; more where the machine gives them
+    # time to forgive some.
+    answers = [refused("127.0.0.2", "10.0.0.0")]
+    while answers[-1] == 401 and len(answers) < 100:
+        answers.append(refused("127.0.0.2", f"10.0.0.{len(answers)}"))
     assert answers[-1] == 429
+    assert len(answers) > _REFUSED_PER_MINUTE
     assert refused("127.0.0.3", "127.0.0.2") == 401
 
 

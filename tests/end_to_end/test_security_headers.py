@@ -10,6 +10,7 @@ import pytest
 from tests.contract.openapi_contract import contract
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import DEADLINE_S
+from tests.waiting import eventually
 
 REQUIRED = {
     "x-content-type-options": "nosniff",
@@ -148,8 +149,12 @@ def test_a_body_too_long_by_its_chunks_is_refused_and_its_connection_closed(
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_slow_bodies_leave_threads_for_others(server: FlagServer, *, is_chunked: bool) -> None:
+def test_slow_bodies_leave_threads_for_others(
+    start_server: Callable[..., FlagServer], *, is_chunked: bool
+) -> None:
     """Without a token, sixteen of them held every thread for 20 s."""
+    # One's own: with another it may not have noticed yet that those of the case before are gone.
+    server = start_server()
     length = "Transfer-Encoding: chunked" if is_chunked else "Content-Length: 900000"
     head = plain("POST", "/api/v1/flags", length)
     slow = []
@@ -158,8 +163,17 @@ def test_slow_bodies_leave_threads_for_others(server: FlagServer, *, is_chunked:
         sock.sendall(head)
         slow.append(sock)
     took_s = [server.call("GET", "/api/v1/flags").elapsed.total_seconds() for _ in range(20)]
-    assert max(took_s) < 5.0
-    answered = b"".join(_what_came(sock) for sock in slow)
+    # One that was held up took 20 s, and a machine may pause.
+    assert max(took_s) < 15.0
+    answers = [b""] * len(slow)
+
+    def refused() -> int:
+        for number, sock in enumerate(slow):
+            answers[number] += _what_came(sock)
+        return b"".join(answers).count(b"\r\nRetry-After: ")
+
+    eventually(lambda: refused() >= 32 - 4)
+    answered = b"".join(answers)
     assert answered.count(b"HTTP/1.1 503 Service Unavailable") == 32 - 4
     assert answered.count(b"\r\nRetry-After: ") == 32 - 4
     for sock in slow:

@@ -21,6 +21,9 @@ from flagd_server.storage import open_storage
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import DEADLINE_S
 from tests.end_to_end.stream_reader import StreamReader
+from tests.waiting import eventually
+
+HEARTBEAT_S = Settings.model_fields["heartbeat_s"].default
 
 
 def data(event: ServerSentEvent) -> Any:
@@ -170,7 +173,7 @@ def test_the_answer_to_a_write_waits_for_no_reader_and_a_slow_one_is_cut(server,
     # It comes back with what it holds.
     again = connect(last_event_id=slow.events[-1].id)
     again.read_until(lambda r: bool(r.events), "what it missed")
-    assert again.events[-1].id <= swift.events[-1].id
+    assert int(again.events[-1].id) <= int(swift.events[-1].id)
 
 
 def test_a_revoked_token_loses_its_stream_at_once(server, connect):
@@ -201,19 +204,29 @@ def test_a_token_revoked_by_the_command_line_loses_its_stream_though_no_request_
     tokens.revoke(revoked.id, actor="command line")
     storage.close()
     assert reader.read_to_end().flag_events() == []
-    assert time.monotonic() - started_at < 2.0
+    assert time.monotonic() - started_at < HEARTBEAT_S, "not only when a heartbeat was due"
     token = server.sdk_tokens["production"]
     assert server.call("GET", "/sdk/v1/flags", token=token).status_code == 401
 
 
-def test_a_token_that_expires_loses_its_stream_within_a_second(server, connect):
+def test_a_token_that_expires_loses_its_stream_before_a_heartbeat_is_due(server, connect):
     kept = connect().read_until(has_set, "the set")
     body = {"scope": "sdk", "environment": "production", "name": "visitor", "expires_in_s": 2}
-    created = server.call("POST", "/api/v1/tokens", body).json()
+
+    def opened_in_time() -> tuple[dict, StreamReader] | None:
+        created = server.call("POST", "/api/v1/tokens", body).json()
+        reader = StreamReader(server.port, created["text"])
+        reader.read_until(lambda r: bool(r.head), "the answer")
+        if reader.head.startswith("HTTP/1.1 200"):
+            return created, reader
+        reader.sock.close()  # it has taken longer than the token lasts
+        return None
+
+    created, reader = eventually(opened_in_time)
     ends_at = datetime.fromisoformat(created["expires_at"])
-    reader = StreamReader(server.port, created["text"]).read_until(has_set, "the set")
     assert reader.read_to_end().flag_events() == []
-    assert timedelta(0) <= datetime.now(UTC) - ends_at < timedelta(seconds=2)
+    # A second or less, but for what the machine takes: long before a heartbeat.
+    assert timedelta(0) <= datetime.now(UTC) - ends_at < timedelta(seconds=HEARTBEAT_S - 2)
     refused = server.call("GET", "/sdk/v1/flags", token=created["text"])
     assert refused.status_code == 401
     assert refused.json()["detail"] == f"the token expired at {created['expires_at']}"
@@ -227,7 +240,7 @@ def test_silence_is_broken_by_heartbeats(start_server, connect):
     reader = connect(to=quick).read_until(has_set, "the set")
     started_at = time.monotonic()
     reader.read_until(lambda r: r.raw.count(b": hb\n\n") >= 5, "five heartbeats")
-    assert time.monotonic() - started_at < 3.0
+    assert time.monotonic() - started_at < HEARTBEAT_S, "one would have come by default"
 
 
 def test_a_stop_delivers_what_was_acknowledged_and_says_when_to_come_back(server, connect):
