@@ -86,7 +86,8 @@ def pin(process: int, core: int) -> None:
     cores = sorted(os.sched_getaffinity(process))
     if len(cores) > 1:
         for thread in Path(f"/proc/{process}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {cores[core]})
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setaffinity(int(thread.name), {cores[core]})
 
 
 @contextmanager

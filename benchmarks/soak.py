@@ -31,6 +31,7 @@ from benchmarks._servers import FLAG, Flags, flag_server
 
 SLOPE_PERCENT = 1.0  # of memory, per ten minutes
 _WARM_UP_SHARE = 1 / 6
+_FEWEST_SAMPLES = 6
 _SET_BYTES = 35 * 1024
 _STREAMS = 200
 _INSTANCES = 40
@@ -264,14 +265,20 @@ class Load:
 def observe(
     flags: Flags, load: Load, streams: int, run_s: float, every_s: float
 ) -> Iterator[Sample]:
-    """Keep the load up for so long, and yield a sample each few seconds."""
+    """Keep the load up for so long, and yield a sample each few seconds.
+
+    A pause of the machine may take up all the time of a short run: it goes on until there are some.
+    """
     began_at = time.monotonic()
     due = [(began_at, job) for job in load.start(streams)]
     sampled_at = began_at
     database = flags.folder / "flags.db"
-    while (now := time.monotonic()) - began_at < run_s:
+    times_s: list[float] = []
+    while (now := time.monotonic()) - began_at < run_s or len(_counted(times_s)) < _FEWEST_SAMPLES:
         if now - sampled_at >= every_s:
-            sampled_at += every_s
+            # After a pause no sample makes up for those that were missed.
+            sampled_at = max(sampled_at + every_s, now - every_s / 2)
+            times_s.append(now - began_at)
             usage = usage_of(flags.program.worker)
             yield Sample(
                 at_s=round(now - began_at, 1),
@@ -292,6 +299,11 @@ def observe(
                 due[index] = (max(at + job.every_s, time.monotonic()), job)
         wait_s = min(at for at, _ in due) - time.monotonic()
         load.streams_ended += load.streams.read(max(0.0, wait_s))
+
+
+def _counted(times_s: Sequence[float]) -> list[float]:
+    """Return those after the warm-up."""
+    return [at_s for at_s in times_s if at_s >= times_s[-1] * _WARM_UP_SHARE]
 
 
 def slope_percent(times_s: Sequence[float], sizes: Sequence[float]) -> float:

@@ -53,7 +53,6 @@ def cut_off_fleet(folder: Path) -> Iterator[CutOff]:
             FLAGD_HOST=namespace.address,
             **FleetLoad.SETTINGS,
         )
-        assert fleet.leader is fleet.servers[0]
         fleet.start(1, **FleetLoad.SETTINGS)
         yield CutOff(fleet, namespace)
 
@@ -61,8 +60,8 @@ def cut_off_fleet(folder: Path) -> Iterator[CutOff]:
 def run(cut_off: CutOff, load: FleetLoad, *, cut_s: float, as_leader: bool) -> str:
     """Cut the first server off for so long, and return what was seen of it."""
     bad = BadFlag(cut_off.fleet, f"bad-{as_leader:d}", "production", 100 + as_leader)
-    assert leads(cut_off.far if as_leader else cut_off.near)
     with bad:
+        cut_off.fleet.let_lead(cut_off.far if as_leader else cut_off.near)
         cut_off.namespace.cut()
         cut_at = time.monotonic()
         led_s = _wait_for_other(cut_off) - cut_at if as_leader else 0.0
@@ -71,9 +70,11 @@ def run(cut_off: CutOff, load: FleetLoad, *, cut_s: float, as_leader: bool) -> s
             assert not leads(cut_off.far)
             assert load.seen.failures == []
             time.sleep(0.2)
-        assert leads(cut_off.near)
-        assert cut_off.far.call("GET", "/readyz").json()["status"] == "degraded"
-        assert load.clients[0].is_enabled(MARKER) is not load.clients[1].is_enabled(MARKER)
+        eventually(lambda: leads(cut_off.near))
+        assert not leads(cut_off.far)
+        eventually(lambda: cut_off.far.call("GET", "/readyz").json()["status"] == "degraded")
+        far, near = load.clients
+        eventually(lambda: far.is_enabled(MARKER) is not near.is_enabled(MARKER))
         cut_off.namespace.heal()
         healed_at = time.monotonic()
         load.wait_for_marker()

@@ -6,9 +6,7 @@ database.
 """
 
 import argparse
-import os
 import random
-import signal
 import sqlite3
 import statistics
 import sys
@@ -16,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +86,10 @@ class Figures:
         )
 
 
+class RefusedError(Exception):
+    """The server could not write, or nobody knows whether it has."""
+
+
 class Client:
     """Talks to the server until it is gone, on a connection of its own."""
 
@@ -103,6 +105,8 @@ class Client:
         self, method: str, path: str, body: Json | None = None, if_match: int | None = None
     ) -> Json:
         answer = self.ask(self._server, method, path, body, if_match)
+        if answer.status_code == 503:  # Postgres ends who pauses in the middle of writing
+            raise RefusedError
         assert answer.status_code == 200, answer.text
         found: Json = answer.json()
         return found
@@ -211,7 +215,9 @@ def write_until_killed(
     def run(writer: Writer, flag: str) -> None:
         try:
             with closing(Client(server)) as client:
-                writer(client, flag, acknowledged)
+                while True:
+                    with suppress(RefusedError):
+                        writer(client, flag, acknowledged)
         except requests.RequestException:
             pass  # the server is gone, as it should be
         except BaseException as error:
@@ -225,8 +231,7 @@ def write_until_killed(
     threads[0].join(after_s)
     while acknowledged.writes < goal and time.monotonic() - began_s < _ROUND_WITHIN_S:
         threads[0].join(0.01)
-    for pid in (server.pid, server.worker_pid):
-        os.kill(pid, signal.SIGKILL)
+    server.crash()
     for thread in threads:
         thread.join(_ANSWER_WITHIN_S)
         assert not thread.is_alive()

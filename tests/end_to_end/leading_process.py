@@ -5,6 +5,7 @@ the machine share. It resigns when its standard input ends.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,8 +15,7 @@ from flagd_server.storage import open_storage
 from flagd_server.storage.postgres_leadership import PostgresLeadership
 
 _LOOKS_EVERY_S = 0.002
-_STOPPED_S = 2.5
-"""Who did nothing for so long was stopped."""
+_CONTINUED = {signal.SIGCONT}
 
 
 def now() -> float:
@@ -45,15 +45,14 @@ def watch(leadership: PostgresLeadership, ending: threading.Event) -> None:
 
 
 def hold_the_turn(url: str) -> None:
-    """Be in the middle of writing until this process was stopped, and say what became of it."""
+    """Be in the middle of writing until this process goes on after it was stopped, and say what
+    became of it.
+    """
     storage = open_storage(url)
     try:
         with storage.transaction():
             say("holds", now())
-            looked_at = now()
-            while now() - looked_at < _STOPPED_S:
-                looked_at = now()
-                time.sleep(0.05)
+            signal.sigwait(_CONTINUED)
     except StorageError:
         say("undone", now())
     else:
@@ -81,4 +80,6 @@ def main(url: str, *, writes: bool) -> None:
 
 
 if __name__ == "__main__":
+    # Waited for by one thread; blocked in all, or any of them might be told.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _CONTINUED)
     main(sys.argv[1], writes="writing" in sys.argv)

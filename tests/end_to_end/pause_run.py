@@ -8,7 +8,6 @@ each trial another flag turns bad. That one is to be killed, once, and the first
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from flagd_server.storage import open_reader
 from tests.end_to_end import faketime
 from tests.end_to_end.faketime import HOURS_S, FakeClock
 from tests.end_to_end.flag_server import FlagServer
-from tests.end_to_end.fleet import ENVIRONMENT, Fleet, leads
+from tests.end_to_end.fleet import ENVIRONMENT, Fleet, leads, stopped
 from tests.end_to_end.processes import REPOSITORY
 from tests.postgres_cluster import PostgresCluster
 from tests.waiting import eventually
@@ -65,15 +64,16 @@ def stopped_leader(stage: Stage, pause_s: float) -> None:
     """Stop the server that leads; the other one is to lead when it goes on."""
     leader = stage.fleet.leader
     pids = (leader.pid, leader.worker_pid)
-    with _stopped(*pids):
+    with stopped(*pids):
         time.sleep(pause_s)
-        assert leads(next(each for each in stage.fleet.servers if each is not leader))
+        other = next(each for each in stage.fleet.servers if each is not leader)
+        eventually(lambda: leads(other))
     eventually(lambda: _follows(leader))
 
 
 def stopped_app(stage: Stage, pause_s: float) -> None:
     """Stop the application's process."""
-    with _stopped(stage.app.pid):
+    with stopped(stage.app.pid):
         time.sleep(pause_s)
 
 
@@ -161,17 +161,6 @@ def _follows(server: FlagServer) -> bool:
         return not leads(server)
     except requests.ConnectionError:  # its parent has replaced a worker that was silent for so long
         return False
-
-
-@contextmanager
-def _stopped(*pids: int) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in reversed(pids):
-            os.kill(pid, signal.SIGCONT)
 
 
 def _jump(clock: FakeClock, pause_s: float) -> None:

@@ -26,6 +26,7 @@ from tests.end_to_end.database_faults import (
 )
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.telemetry import cell, summary
+from tests.waiting import eventually
 
 LOCKED_FOR_S = float(os.environ.get("FAULT_S", "3"))
 FLAG = "new-checkout"
@@ -116,12 +117,16 @@ def write_while_nothing_can_be(server: FlagServer, seconds: float) -> None:
     for writer in writers:
         writer.join()
     print(f"{WRITERS} writers; slowest of {len(reads_s)} rounds of reads: {max(reads_s):.2f} s")
-    assert max(reads_s) < READ_WITHIN_S, "reads waited behind those who can't write"
+    # A machine that pauses makes one round slow; who waits behind writers does so in most.
+    slow = sum(read_s >= READ_WITHIN_S for read_s in reads_s)
+    assert slow <= min(2, len(reads_s) / 4), "reads waited behind those who can't write"
     assert len(answers) >= WRITERS
     for _, answer in answers:
         require_refusal(answer)
     slowest_s = max(took_s for took_s, _ in answers)
-    assert slowest_s < ANSWERED_WITHIN_S, f"one waited {slowest_s:.1f} s for its refusal"
+    # But for how long the machine did not even let it read.
+    within_s = ANSWERED_WITHIN_S + max(reads_s)
+    assert slowest_s < within_s, f"one waited {slowest_s:.1f} s for its refusal"
     require_refusal(kill(server))
 
 
@@ -136,8 +141,8 @@ def test_a_database_that_another_process_has_locked(server: FlagServer) -> None:
         wait_for(lambda: kill(server).status_code == 200, "it can't be written again")
         wait_for(lambda: not flags.is_enabled(FLAG), "the stream does not go on")
     assert send_telemetry(server, 2).status_code == 200
-    assert server.log.count("can't write to the database") >= 1
-    assert server.log.count("can write to the database again") >= 1
+    server.wait_for("can't write to the database")
+    server.wait_for("can write to the database again")
 
 
 @pytest.fixture
@@ -177,18 +182,17 @@ def test_a_disk_that_is_full(disk: Path) -> None:
 
 def test_a_stop_while_telemetry_comes_in_stores_what_it_acknowledges(server: FlagServer) -> None:
     server.create_flag(FLAG, default_serve={"variant": "on"})
-    acknowledged: list[int] = []
+    acknowledged = [0] * 8
     headers = {"Authorization": f"Bearer {server.sdk_tokens['production']}"}
 
     exposure = {**cell(FLAG, "on", 2, exposures=1), "split": None}
 
     def report(number: int) -> None:
         """As its own process, until the server is gone."""
-        done = 0
         with requests.Session() as session:
             session.trust_env = False
             while True:
-                body: dict[str, Any] = summary(done + 1, [exposure])
+                body: dict[str, Any] = summary(acknowledged[number] + 1, [exposure])
                 body["instance"] = f"i-{number}"
                 try:
                     answer = session.post(
@@ -199,16 +203,15 @@ def test_a_stop_while_telemetry_comes_in_stores_what_it_acknowledges(server: Fla
                 if answer.status_code != 200:
                     assert answer.status_code == 503, answer.text
                     break
-                done += 1
-        acknowledged.append(done)
+                acknowledged[number] += 1
 
-    reporters = [Thread(target=report, args=(number,)) for number in range(8)]
+    reporters = [Thread(target=report, args=(number,)) for number in range(len(acknowledged))]
     for reporter in reporters:
         reporter.start()
     with requests.get(
         f"{server.url}/sdk/v1/stream", headers=headers, stream=True, timeout=20
     ) as stream:
-        time.sleep(1.0)
+        eventually(lambda: sum(acknowledged) >= 10 * len(reporters))
         began_s = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began_s < 10.0
@@ -224,4 +227,3 @@ def test_a_stop_while_telemetry_comes_in_stores_what_it_acknowledges(server: Fla
     assert stored == sum(ends), "each summary is counted once"
     # One of each may have been stored just before its answer could not be sent any more.
     assert sum(acknowledged) <= stored <= sum(acknowledged) + len(reporters), json.dumps(ends)
-    assert sum(acknowledged) > 0

@@ -31,8 +31,11 @@ def test_a_bad_flag_goes_off_once_everywhere_though_the_leader_dies_on_the_way(
     leader = fleet.leader
     clients = [fleet.client(server) for server in fleet.servers if server is not leader]
     units = ({"targetingKey": f"u-{n}"} for n in range(100))
+    # Each hears of the flag from a server of its own, and in its own time.
+    for client in clients:
+        eventually(lambda c=client: FLAG in c.flag_set.flags)
     served = next(unit for unit in units if clients[0].is_enabled(FLAG, False, unit))
-    assert clients[1].is_enabled(FLAG, False, served)
+    eventually(lambda: clients[1].is_enabled(FLAG, False, served))
     acknowledged = 0
     counting = threading.Lock()
 
@@ -98,7 +101,8 @@ def test_a_rollout_goes_on_after_its_leader_has_died(start_fleet: Callable[..., 
         shown: Json = server.call("GET", path).json()
         return shown
 
-    eventually(lambda: rollout()["stage"] == 1, every_s=0.3)
+    # Not the stage itself, which a pause of the machine may skip.
+    eventually(lambda: rollout()["stage"] >= 1, every_s=0.3)
     fleet.crash(fleet.leader)
     done = eventually(lambda: (r := rollout())["state"] == "completed" and r, every_s=0.3)
     moves = [move["move"] for move in done["moves"]]
@@ -111,10 +115,17 @@ def test_without_the_database_flags_are_served_and_writes_are_refused(
     fleet = start_fleet(2)
     fleet.leader.create_flag(FLAG, default_serve={"variant": "on"})
     clients = [fleet.client(server) for server in fleet.servers]
-    follower = fleet.follower
-    tag = follower.call("GET", "/sdk/v1/flags", token=follower.sdk_tokens[ENVIRONMENT]).headers[
-        "ETag"
-    ]
+
+    def tags() -> set[str]:
+        path = "/sdk/v1/flags"
+        answers = [s.call("GET", path, token=s.sdk_tokens[ENVIRONMENT]) for s in fleet.servers]
+        return {answer.headers["ETag"] for answer in answers}
+
+    # What the servers and their clients have heard of is what they go on with.
+    eventually(lambda: len(tags()) == 1)
+    (tag,) = tags()
+    for client in clients:
+        eventually(lambda c=client: c.is_enabled(FLAG, False, UNIT))
     postgres_cluster.stop()
     try:
         for server in fleet.servers:
@@ -129,7 +140,7 @@ def test_without_the_database_flags_are_served_and_writes_are_refused(
             written = server.call("POST", f"{FLAG_PATH}/kill", {"reason": "now"})
             assert written.status_code == 503, written.text
             assert int(written.headers["Retry-After"]) >= 1
-            assert time.monotonic() - began_at < 10
+            assert time.monotonic() - began_at < 20
             ready = server.call("GET", "/readyz")
             assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         for client in clients:
