@@ -24,7 +24,7 @@ KUBERNETES = sorted([*DEPLOY.glob("flagger/*.yaml"), *DEPLOY.glob("argo/*.yaml")
 
 def run(*command: str | Path) -> str:
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=60, check=False
+        [str(word) for word in command], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

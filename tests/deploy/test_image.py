@@ -18,6 +18,7 @@ import pytest
 from flagd_server.config import Settings
 from tests.deploy.dockerfile import Stage, read
 from tests.end_to_end.processes import REPOSITORY, ServerProcess
+from tests.waiting import eventually
 
 NOBODY = 10_001
 BUILD, IMAGE = read(REPOSITORY / "Dockerfile")
@@ -233,8 +234,9 @@ def test_what_is_built_serves_without_root_and_writes_only_its_data(built: _Buil
     server = ServerProcess(IMAGE.last("CMD").as_list, variables, program, **user)
     try:
         port = str(server.port)
-        assert health(program, variables, port, user) == (0, "ok\n")
-        assert health(program, variables, port, user, "--ready") == (0, "ready\n")
+        # It waits 3 s for an answer, for which a machine that pauses may take longer.
+        eventually(lambda: health(program, variables, port, user) == (0, "ok\n"))
+        eventually(lambda: health(program, variables, port, user, "--ready") == (0, "ready\n"))
         told = fetch(f"{server.url}/version")
         assert told["git_sha"] == built.sha
         assert told["built_at"] == "2026-11-18T11:06:40.000Z"
@@ -257,7 +259,7 @@ def health(
         env=dict(variables),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
         **user,  # type: ignore[call-overload]
     )
@@ -265,7 +267,7 @@ def health(
 
 
 def fetch(url: str) -> dict[str, str]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         document = json.loads(answer.read())
     assert isinstance(document, dict)
     return document

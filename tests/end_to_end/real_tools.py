@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.end_to_end.processes import ServerProcess
+from tests.end_to_end.processes import DEADLINE_S, ServerProcess
 
 _WEB = "--web.listen-address=127.0.0.1:0"
 
@@ -59,7 +59,7 @@ def running_prometheus(
 def instant(prometheus: str, query: str) -> list[float]:
     """Return the values of an instant query."""
     url = f"{prometheus}/api/v1/query"
-    answer = requests.get(url, {"query": query}, timeout=5).json()
+    answer = requests.get(url, {"query": query}, timeout=DEADLINE_S).json()
     assert answer["status"] == "success", answer
     return [float(row["value"][1]) for row in answer["data"]["result"]]
 

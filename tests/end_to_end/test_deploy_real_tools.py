@@ -14,7 +14,7 @@ import yaml
 
 from flagd_sdk.core.latency import latency_bucket
 from tests.end_to_end.flag_server import FlagServer
-from tests.end_to_end.processes import REPOSITORY
+from tests.end_to_end.processes import DEADLINE_S, REPOSITORY
 from tests.end_to_end.real_tools import (
     instant,
     running_alertmanager,
@@ -151,7 +151,7 @@ def test_a_kill_is_an_alert(watched: Watched) -> None:
     watched.server.kill_flag("killed")
 
     def firing() -> list[dict[str, Any]]:
-        answer = requests.get(f"{watched.prometheus}/api/v1/alerts", timeout=5).json()
+        answer = requests.get(f"{watched.prometheus}/api/v1/alerts", timeout=DEADLINE_S).json()
         return [alert for alert in answer["data"]["alerts"] if alert["state"] == "firing"]
 
     (alert,) = eventually(firing)
@@ -200,7 +200,7 @@ def test_alertmanager_kills_what_an_alert_names(
             for each in labels
         ]
         url = f"http://{alertmanager}/api/v2/alerts"
-        assert requests.post(url, json=alerts, timeout=5).status_code == 200
+        assert requests.post(url, json=alerts, timeout=DEADLINE_S).status_code == 200
 
     with running_alertmanager(tmp_path, configuration) as alertmanager:
         raise_alerts(alertmanager, {"flag": "other"}, {"flag": "new-checkout", "kill": "flagd"})

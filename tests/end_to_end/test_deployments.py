@@ -110,9 +110,12 @@ def test_a_version_is_registered_seen_judged_and_loses_what_it_brought(
     try:
         kill = FLAGS.format("old") + "/kill"
         receipt = ask("POST", f"{kill}?wait_s=1", {"reason": "a test"})["receipt"]
-        assert (receipt["processes"], receipt["confirmed"]) == (2, 1)
-        (lagging,) = ask("GET", kill)["unconfirmed"]
-        assert [lagging["instance"]] == receipt["unconfirmed"]
+        assert receipt["processes"] == 2
+        assert receipt["confirmed"] <= 1
+        # The other one may take longer than was waited for.
+        state = eventually(lambda: (s := ask("GET", kill))["receipt"]["confirmed"] == 1 and s)
+        (lagging,) = state["unconfirmed"]
+        assert lagging["instance"] in receipt["unconfirmed"]
         assert (lagging["service"], lagging["service_version"]) == ("shop", "v1")
     finally:
         old.send_signal(signal.SIGCONT)

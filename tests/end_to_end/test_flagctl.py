@@ -225,6 +225,6 @@ def test_a_gate_tells_whether_a_service_is_healthy(
         body = {"health_checks": [f"{service.url}/healthz"]}
         path = f"/api/v1/environments/production/gates/shop-{status}"
         assert shared.call("PUT", path, body).status_code == 201
-        done = ctl.run("gate", f"shop-{status}", "--wait", "--timeout", "10s", "--interval", "0.2s")
+        done = ctl.run("gate", f"shop-{status}", "--wait", "--timeout", "60s", "--interval", "0.2s")
         assert done.code == code
         assert service.asked[0][1] == "/healthz"

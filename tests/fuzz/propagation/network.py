@@ -19,7 +19,7 @@ from flagd_sdk.transport import FetchedFlags
 from flagd_server.wsgi import TAKE_SOCKET
 
 Application = Callable[..., Any]
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Connection:

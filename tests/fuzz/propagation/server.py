@@ -32,7 +32,7 @@ class Published:
         self._sets: dict[int, Mapping[str, Json]] = {}
         self._newest = -1
 
-    def follow(self, line: Line, instance: str = "observer") -> None:
+    def follow(self, line: Line, instance: str = "observer") -> threading.Thread:
         """Read a stream to its end, in a thread."""
         connection = line.open_stream("", instance)
 
@@ -42,7 +42,9 @@ class Published:
                 for event in decoder.feed(piece):
                     self._take(event.event, json.loads(event.data))
 
-        threading.Thread(target=read, name="observer", daemon=True).start()
+        thread = threading.Thread(target=read, name="observer", daemon=True)
+        thread.start()
+        return thread
 
     def _take(self, event: str, document: Json) -> None:
         with self._changed:
@@ -112,12 +114,15 @@ class Server:
 
     def start(self) -> None:
         self.app = _Serving(open_app(self._file))
-        self.published.follow(Line(self.application, self._sdk_token))
+        self._observer = self.published.follow(Line(self.application, self._sdk_token))
 
     def stop(self) -> None:
         app, self.app = self.app, None
         if app is not None:
             app.close()
+            # What it has not taken yet would be taken for what the next server says.
+            self._observer.join(WAIT_S)
+            assert not self._observer.is_alive(), "its stream has not ended"
 
     def restart(self) -> None:
         self.stop()
