@@ -147,24 +147,37 @@ class FlagServer:
             timeout=DEADLINE_S,
         )
 
+    def ask(self, method: str, path: str, body: Json = None, **options: Any) -> requests.Response:
+        """Send a request as `call` does, again while the server can't do it just now.
+
+        Postgres ends the session of a server that the machine pauses in the middle of a write, and
+        that write is a 503, of which nothing was changed.
+        """
+
+        def answered() -> list[requests.Response]:
+            answer = self.call(method, path, body, **options)
+            return [] if answer.status_code == 503 else [answer]
+
+        return eventually(answered, every_s=0.1)[0]
+
     def create_flag(self, key: str, environment: str = "production", **configuration: Json) -> None:
         """Create a boolean flag and configure it in one environment, enabled unless said."""
         document = {"key": key, "type": "boolean", "variants": {"on": True, "off": False}}
-        created = self.call("POST", "/api/v1/flags", document)
+        created = self.ask("POST", "/api/v1/flags", document)
         assert created.status_code == 201, created.text
         self.configure(key, environment, **{"enabled": True, **configuration})
 
     def configure(self, key: str, environment: str = "production", **changes: Json) -> Json:
         """Change a configuration, whatever its version, and return it as it then is."""
         path = f"/api/v1/flags/{key}/environments/{environment}"
-        etag = self.call("GET", path).headers["ETag"]
-        changed = self.call("PATCH", path, changes, headers={"If-Match": etag})
+        etag = self.ask("GET", path).headers["ETag"]
+        changed = self.ask("PATCH", path, changes, headers={"If-Match": etag})
         assert changed.status_code == 200, changed.text
         return changed.json()
 
     def kill_flag(self, key: str, environment: str = "production", wait_s: float = 0) -> Json:
         path = f"/api/v1/flags/{key}/environments/{environment}/kill"
-        killed = self.call(
+        killed = self.ask(
             "POST", path + (f"?wait_s={wait_s}" if wait_s else ""), {"reason": "a test"}
         )
         assert killed.status_code == 200, killed.text

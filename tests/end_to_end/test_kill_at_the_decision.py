@@ -110,7 +110,7 @@ def test_of_two_servers_the_other_decides_what_the_leader_did_not(
     version = follower.call("GET", PATH).json()["version"]
     # By the other one, which keeps it for the leader.
     token = follower.sdk_tokens["production"]
-    sent = follower.call("POST", "/sdk/v1/telemetry", summary(version), token=token)
+    sent = follower.ask("POST", "/sdk/v1/telemetry", summary(version), token=token)
     assert sent.status_code == 200, sent.text
     pid = int(eventually(lambda: marker.exists() and marker.read_text()))
     at = time.monotonic()
@@ -130,7 +130,7 @@ def test_of_two_servers_the_other_decides_what_the_leader_did_not(
     if ending == "SIGSTOP":
         eventually(lambda: _is_killed(leader), every_s=0.05)
         leads = eventually(lambda: fleet.leader)
-        again = leads.call("POST", "/sdk/v1/telemetry", summary(version), token=token)
+        again = leads.ask("POST", "/sdk/v1/telemetry", summary(version), token=token)
         assert again.json()["duplicate"] is True
     with open_reader(fleet.database) as reader:
         reports = reader.list_evidence("production", FLAG)

@@ -87,7 +87,7 @@ def test_a_rollout_goes_on_after_its_leader_has_died(start_fleet: Callable[..., 
         {"percent": 5, "bake_time_s": 2},
         {"percent": 25, "bake_time_s": 0},
     ]
-    started = fleet.follower.call("POST", f"{FLAG_PATH}/rollouts", {"stages": stages})
+    started = fleet.follower.ask("POST", f"{FLAG_PATH}/rollouts", {"stages": stages})
     assert started.status_code == 201, started.text
     path = f"{FLAG_PATH}/rollouts/{started.json()['id']}"
     sequence = 0
