@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _FORK_WAIT_S = 5.0
+_FORK_LOOKS = 50  # in that time
 
 _changed = threading.Condition()  # guards _under_way; held during a fork
 _under_way = 0  # imports, on as many threads
@@ -52,10 +53,14 @@ def make_forks_wait() -> None:
 
 
 def _before_fork() -> None:
-    # Bounded, as a fork must come to pass whatever state an import is in.
+    # Bounded, as a fork must come to pass whatever state an import is in. In short waits: where the
+    # system stops this process for seconds, one of them is over by that and not all the patience,
+    # for the import stood still, too.
     _forking.holds = _changed.acquire(timeout=_FORK_WAIT_S)
     if _forking.holds:
-        _changed.wait_for(lambda: _under_way == 0, _FORK_WAIT_S)
+        for _ in range(_FORK_LOOKS):
+            if _changed.wait_for(lambda: _under_way == 0, _FORK_WAIT_S / _FORK_LOOKS):
+                break
 
 
 def _after_fork_in_parent() -> None:

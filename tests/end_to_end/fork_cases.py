@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
-from flagd_sdk import ClientStatus, FlagClient
+from flagd_sdk import ClientStatus, FlagClient, late_imports
 from flagd_sdk.config import ClientConfig
 from flagd_sdk.late_imports import importing
 from flagd_sdk.transport import HttpTransport
@@ -23,14 +24,17 @@ from flagd_sdk.transport import HttpTransport
 URL, TOKEN = os.environ["FLAGD_URL"], os.environ["FLAGD_TOKEN"]
 FLAG = os.environ["FLAG"]
 UNITS = 10
+WITHIN_S = 60.0  # bounds waiting only
 FORKS_UNDER_LOAD = 100
 
 shared: FlagClient | None = None
 
 
 def client(**settings: Any) -> FlagClient:
-    flags = FlagClient(URL, TOKEN, cache_dir=None, **settings)
-    assert flags.wait_until_ready(20)
+    """Return a client that hears of changes by its stream alone, and has time to report at last."""
+    patient = {"poll_interval_s": 10 * WITHIN_S, "exit_timeout_s": WITHIN_S}
+    flags = FlagClient(URL, TOKEN, cache_dir=None, **patient, **settings)
+    assert flags.wait_until_ready(WITHIN_S)
     return flags
 
 
@@ -63,7 +67,7 @@ def fork(child: Callable[[], object]) -> int:
     return pid
 
 
-def wait_for(pid: int, within_s: float = 20.0) -> None:
+def wait_for(pid: int, within_s: float = 1.5 * WITHIN_S) -> None:
     """Wait until a child ends well; end it and fail where it hangs."""
     deadline = time.monotonic() + within_s
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
@@ -78,7 +82,7 @@ def see_a_change(flags: FlagClient) -> None:
     """Return when the flags have changed, as they do all the time."""
     has_changed = threading.Event()
     end = flags.on_change(lambda _: has_changed.set())
-    assert has_changed.wait(2.0), "a process does not follow the flags"
+    assert has_changed.wait(WITHIN_S), "a process does not follow the flags"
     end()
 
 
@@ -87,7 +91,7 @@ def work_and_close(flags: FlagClient) -> None:
     assert own_threads() == ["flagd-report", "flagd-stream"]
     see_a_change(flags)
     assert flags.status is ClientStatus.READY
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
 
 
 def under_load() -> int:
@@ -118,7 +122,7 @@ def under_load() -> int:
         thread.join()
     assert changes[0] > 5, "the flags did not change meanwhile"
     assert own_threads() == ["flagd-report", "flagd-stream"]
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return sum(done) + FORKS_UNDER_LOAD * UNITS
 
 
@@ -134,7 +138,7 @@ def unused() -> int:
         assert own_threads() == []
 
     wait_for(fork(child))
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return done
 
 
@@ -154,11 +158,11 @@ def in_a_listener() -> int:
 
     flags.on_change(listener)
     print("ready", flush=True)
-    assert told.wait(20)
+    assert told.wait(WITHIN_S)
     for pid in children:
         wait_for(pid)
     done = work(flags)
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return done + UNITS
 
 
@@ -177,9 +181,10 @@ def in_the_reporter() -> int:
     flags = client(transport=Forking(ClientConfig(url=URL, token=TOKEN)))
     done = work(flags)
     is_due.set()
-    assert flags.flush(20)
+    done += work(flags, 1)  # else all may have been sent by now
+    assert flags.flush(WITHIN_S)
     wait_for(children[0])
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return done + UNITS
 
 
@@ -199,7 +204,7 @@ def daemon() -> int:
     os.close(writing)
     wait_for(pid)
     assert os.read(reading, 1) == b"", "the daemon has ended"
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return done + UNITS
 
 
@@ -207,7 +212,7 @@ def with_exec() -> int:
     """What a child executes inherits no connection."""
     flags = client()
     done = work(flags)
-    assert flags.flush(20)
+    assert flags.flush(WITHIN_S)
     code = """
 import os
 for fd in os.listdir("/proc/self/fd"):
@@ -217,7 +222,7 @@ for fd in os.listdir("/proc/self/fd"):
         pass
 """
     wait_for(fork(lambda: os.execv(sys.executable, [sys.executable, "-c", code])))
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return done
 
 
@@ -248,7 +253,7 @@ def with_locks_held() -> int:
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert are_held.wait(20)
+    assert are_held.wait(WITHIN_S)
 
     def child() -> None:
         flags.on_change(print)
@@ -259,7 +264,37 @@ def with_locks_held() -> int:
     ending.set()
     holder.join()
     wait_for(pid)
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
+    return done + UNITS
+
+
+def in_a_pause() -> int:
+    """The system stops the process for longer than a fork waits for an import that is under way."""
+    flags = client()
+    done = work(flags)
+    late_imports._FORK_WAIT_S = 3.0
+    has_begun, has_ended = threading.Event(), threading.Event()
+
+    def take_long() -> None:
+        with importing():
+            has_begun.set()
+            for _ in range(4):
+                time.sleep(0.1)
+            has_ended.set()
+
+    def child() -> None:
+        assert has_ended.is_set(), "forked in the middle of an import"
+        work_and_close(flags)
+
+    thread = threading.Thread(target=take_long)
+    thread.start()
+    assert has_begun.wait(WITHIN_S)
+    stop = f"kill -STOP {os.getpid()}; sleep 4; kill -CONT {os.getpid()}"
+    with subprocess.Popen(["sh", "-c", stop]):
+        pid = fork(child)
+    thread.join()
+    wait_for(pid)
+    assert flags.close(WITHIN_S)
     return done + UNITS
 
 
@@ -271,9 +306,9 @@ def in_a_unit_of_work() -> int:
         pid = os.fork()
     if pid == 0:
         work(flags)
-        os._exit(0 if flags.close(20) else 1)
+        os._exit(0 if flags.close(WITHIN_S) else 1)
     wait_for(pid)
-    assert flags.close(20)
+    assert flags.close(WITHIN_S)
     return 1 + UNITS
 
 
@@ -282,16 +317,16 @@ def while_nothing_is_known() -> int:
     flags = FlagClient(URL, TOKEN, cache_dir=None)
     pid = os.fork()
     if pid == 0:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + WITHIN_S
         done = 0
         while not done:
             with flags.scope({"targetingKey": "u1"}):
                 done = flags.is_enabled(FLAG)
             assert time.monotonic() < deadline, "the child never got the flags"
             time.sleep(0.01)
-        os._exit(0 if flags.close(20) else 1)
-    wait_for(pid, 30)
-    assert flags.close(20)
+        os._exit(0 if flags.close(WITHIN_S) else 1)
+    wait_for(pid)
+    assert flags.close(WITHIN_S)
     return 1
 
 
@@ -321,12 +356,12 @@ def pool(method: str) -> int:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(1.5 * WITHIN_S)
         assert process.exitcode == 0
     with ProcessPoolExecutor(2, context) as executor:
         done += sum(executor.map(follow, range(4)))
     if shared is not None:
-        assert shared.close(20)
+        assert shared.close(WITHIN_S)
     return done + 2 * UNITS
 
 
@@ -355,6 +390,7 @@ CASES = {
         daemon,
         with_exec,
         with_locks_held,
+        in_a_pause,
         in_a_unit_of_work,
         while_nothing_is_known,
     )

@@ -33,7 +33,7 @@ def main(url: str, cache_dir: str, moment: str) -> None:
         bootstrap=None,
     )
     # "early": while the client's threads are still importing the HTTP stack.
-    if moment == "late" and not flags.wait_until_ready(30):
+    if moment == "late" and not flags.wait_until_ready(60):
         os._exit(4)
     done = [0] * 4
     ending = threading.Event()
@@ -50,12 +50,12 @@ def main(url: str, cache_dir: str, moment: str) -> None:
     for child in range(FORKS):
         pid = os.fork()
         if pid == 0:
-            if not flags.wait_until_ready(30):
+            if not flags.wait_until_ready(60):
                 os._exit(5)
             import requests  # noqa: F401 - hangs where a fork left the import lock behind
 
             work(flags, UNITS_PER_CHILD, f"child-{child}")
-            os._exit(0 if flags.flush(30) and flags.close(30) else 6)
+            os._exit(0 if flags.flush(60) and flags.close(60) else 6)
         children.append(pid)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
     if any(codes):
@@ -65,7 +65,7 @@ def main(url: str, cache_dir: str, moment: str) -> None:
     for thread in threads:
         thread.join()
     own = sum(done) + work(flags, 1, "last")
-    if not (flags.flush(30) and flags.close(30)):
+    if not (flags.flush(60) and flags.close(60)):
         os._exit(8)
     print(own + FORKS * UNITS_PER_CHILD)
 

@@ -12,6 +12,7 @@ from tests.end_to_end.worker_app import UNITS, WORKERS
 from tests.sdk.fakes import flag, flag_set
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("moment", ["early", "late"])
 def test_forked_children_work_and_every_unit_of_work_is_counted_once(
@@ -23,7 +24,7 @@ def test_forked_children_work_and_every_unit_of_work_is_counted_once(
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=240,
             check=False,
         )
         assert result.returncode == 0, result.stderr
@@ -35,6 +36,7 @@ def test_forked_children_work_and_every_unit_of_work_is_counted_once(
     assert exposures == int(result.stdout)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_worker_reports_as_it_ends_although_nobody_closes_its_client(
     tmp_path: Path, method: str
@@ -47,7 +49,7 @@ def test_a_worker_reports_as_it_ends_although_nobody_closes_its_client(
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=240,
             check=False,
         )
         assert (result.returncode, result.stderr) == (0, "")

@@ -27,11 +27,13 @@ CASES = (
     "daemon",
     "with_exec",
     "with_locks_held",
+    "in_a_pause",
     "in_a_unit_of_work",
     "while_nothing_is_known",
 )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
 def test_no_fork_hangs_and_each_unit_of_work_is_counted_once(
     case: str, module_server: FlagServer
@@ -64,7 +66,7 @@ def test_no_fork_hangs_and_each_unit_of_work_is_counted_once(
     changer = threading.Thread(target=change)
     changer.start()
     try:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=240)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # a child that hangs, too

@@ -19,12 +19,15 @@ def begin(url: str, cache_dir: str) -> None:
     """Make this process's client, unless it was inherited."""
     global flags
     if "flags" not in globals():
-        flags = FlagClient(url, "fr_sdk_production_Secret", cache_dir=cache_dir)
+        # That the counts arrive is the point, not in which time.
+        flags = FlagClient(
+            url, "fr_sdk_production_Secret", cache_dir=cache_dir, exit_timeout_s=60.0
+        )
 
 
 def work(count: int) -> None:
     """Do units of work; every fifth fails."""
-    if not flags.wait_until_ready(30):
+    if not flags.wait_until_ready(60):
         raise TimeoutError("no flags")
     for number in range(count):
         with flags.scope({"targetingKey": f"{number}"}):
