@@ -7,7 +7,7 @@ import requests
 from examples.demo.processes import ENVIRONMENT
 from examples.shop.app import NEW_CHECKOUT
 
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 40.0
 WEIGHTS = 100_000
 """What the weights of a split sum to."""
 

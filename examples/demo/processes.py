@@ -15,7 +15,7 @@ from typing import Self
 
 ENVIRONMENT = "production"
 SHOPS = ("shop-1", "shop-2", "shop-3")
-_START_WITHIN_S = 30.0
+_START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 6.0
 _POLL_S = 0.02
 _LINES_SHOWN = 12

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,7 @@ from examples.demo.faulty_shop import FAULT_HEADER, RECORDED_STATUS_HEADER
 from examples.demo.traffic import Visit
 
 _SENDERS = 6
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 20.0
 # Behind by more than this the schedule is shifted: catching up would be a burst of our own making.
 _MOST_BEHIND_S = 0.25
 # What the closing figures are made of: minutes of answers, so that a demo left alone stays small.
@@ -88,6 +88,12 @@ class Replay:
         """How many visits got an answer so far."""
         with self._noting:
             return self._counts["old"] + self._counts["new"]
+
+    @property
+    def answered_by(self) -> Mapping[str, int]:
+        """Checkout → how many visits it has answered so far."""
+        with self._noting:
+            return {name: self._counts[name] for name in ("old", "new")}
 
     @property
     def unanswered(self) -> int:

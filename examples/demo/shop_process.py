@@ -8,7 +8,7 @@ from examples.demo.faulty_shop import create_faulty_app
 from examples.shop.server import serve
 from flagd_sdk import FlagClient
 
-_CONNECT_WITHIN_S = 10.0
+_CONNECT_WITHIN_S = 30.0
 
 
 def main() -> None:

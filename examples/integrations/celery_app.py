@@ -28,5 +28,5 @@ def checkout(user_id: str) -> str:
 
 
 if __name__ == "__main__":
-    flags.wait_until_ready(5.0)
+    flags.wait_until_ready(30.0)
     print(checkout.apply(kwargs={"user_id": "user-42"}).get())

@@ -34,7 +34,9 @@ def main() -> None:
     changes: SimpleQueue[EventDetails] = SimpleQueue()
     api.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, changes.put)
     with FlagClient(url, os.environ["FLAGD_TOKEN"], service="shop") as flags:
-        api.set_provider_and_wait(FlagReleaseProvider(flags, on_track=send_to_analytics))
+        api.set_provider_and_wait(
+            FlagReleaseProvider(flags, init_timeout_s=30.0, on_track=send_to_analytics)
+        )
         try:
             while True:
                 serve(flags, "ann")

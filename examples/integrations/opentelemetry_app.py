@@ -27,7 +27,7 @@ with FlagClient(
     os.environ.get("FLAGD_URL", "http://127.0.0.1:8013"), os.environ["FLAGD_TOKEN"], service="shop"
 ) as flags:
     instrument(flags)
-    flags.wait_until_ready(5.0)
+    flags.wait_until_ready(30.0)
     with (
         trace.get_tracer("shop").start_as_current_span("order"),
         flags.scope({"targetingKey": "user-42"}),

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-WITHIN_S = 60.0
+WITHIN_S = 200.0
 SHOPS = {"shop-1", "shop-2", "shop-3"}
 
-# One demo at a time: each is five busy processes.
+# One demo at a time: each is five busy processes. It takes half a minute where the machine is idle.
+pytestmark = pytest.mark.timeout(300)
 
 
 def run_demo(*arguments: str) -> tuple[int, str, dict[str, Any]]:
-    """Return exit code, output and the closing figures; the demo has a minute."""
+    """Return exit code, output and the closing figures."""
     done = subprocess.run(
         [sys.executable, "-m", "examples.demo", "--once", "--json", *arguments],
         cwd=REPOSITORY,
@@ -79,7 +80,7 @@ def test_no_process_outlives_the_demo(number: signal.Signals, tmp_path: Path) ->
     demo.stdout.close()
 
     assert len(children) == 4, output
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while (left := [pid for pid in children if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == [], output

@@ -15,7 +15,7 @@ from examples.demo.admin import AdminApi
 from examples.demo.processes import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 @pytest.fixture

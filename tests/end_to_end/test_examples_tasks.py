@@ -16,7 +16,7 @@ import pytest
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import REPOSITORY
 
-WITHIN_S = 30.0
+WITHIN_S = 50.0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def test_the_example_application_is_tested_with_its_flags_in_memory() -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
