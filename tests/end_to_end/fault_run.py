@@ -31,7 +31,8 @@ TOKEN = "fr_sdk_production_SeCrEtOfTheToken"
 BACK_WITHIN_S = 35.0
 AT_START, RUNNING = "at the start", "while running"
 _BETWEEN_S = 0.02
-_READY_S = 30.0
+_READY_S = 60.0
+_PAUSED_S = 0.5  # who is so late from a short wait was given no processor
 
 
 class Seen(NamedTuple):
@@ -43,7 +44,8 @@ class Seen(NamedTuple):
         connections: most in any one second, counted as requests where they can't be refused apart.
         slowest_ms: of the evaluations during which the system took no processor away.
         warnings: logged until the end of the fault, by anyone, on the client's threads.
-        back_s: from the end of the fault to the first fresh value; None if that never came.
+        back_s: from the end of the fault to the first fresh value, less what the machine gave this
+            process no processor for; None if that never came.
         crashes: messages with a traceback.
         heads: what was asked of the server.
     """
@@ -164,8 +166,11 @@ def observe(
             server.publish(flag("on", on=0, version=2))
             server.heal(cut=fault.lets_go)
             healed_at = monotonic()
-            is_back = _until(lambda: client.is_enabled("on", True) is False, 2 * BACK_WITHIN_S)
-            back_s = monotonic() - healed_at
+            paused = _Paused()
+            is_back = _until(
+                lambda: client.is_enabled("on", True) is False, 2 * BACK_WITHIN_S, paused
+            )
+            back_s = monotonic() - healed_at - paused.seconds
             asked_at = [at for at in transport.asked_at if at >= began_at]
             connected_at = [at for at in server.connected_at if at >= began_at]
             crashes = tuple(r.getMessage() for r in log.of(client, started_at) if r.exc_info)
@@ -222,13 +227,32 @@ def _break_down(server: MisbehavingServer, fault: Fault) -> None:
         server.misbehave(fault.handler, fault.cuts)
 
 
-def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+class _Paused:
+    """How long this thread did not run, although it wanted to; the clients' did not, either."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._looked_at = monotonic()
+
+    def look(self) -> None:
+        now = monotonic()
+        late_s = now - self._looked_at - _BETWEEN_S
+        if late_s > _PAUSED_S:
+            self.seconds += late_s
+        self._looked_at = now
+
+
+def _until(
+    condition: Callable[[], bool], timeout_s: float, paused: "_Paused | None" = None
+) -> bool:
     deadline = monotonic() + timeout_s
     pause = threading.Event()
     while not condition():
         if monotonic() > deadline:
             return False
         pause.wait(_BETWEEN_S)
+        if paused is not None:
+            paused.look()
     return True
 
 

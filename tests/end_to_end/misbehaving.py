@@ -116,9 +116,11 @@ class MisbehavingServer:
             while request := _read_request(connection):
                 head, body = request
                 self.headers.append(head)
-                if body and "/telemetry" in head and self._mode is healthy:
+                # Read once: between noting a summary and acknowledging it, it may be changed.
+                mode = self._mode
+                if body and "/telemetry" in head and mode is healthy:
                     self.summaries.append(json.loads(body))
-                self._mode(self, connection, head)
+                mode(self, connection, head)
         except OSError:
             pass  # the client, or the test, cut it
         finally:
@@ -152,7 +154,10 @@ def _read_request(connection: socket.socket) -> tuple[str, bytes] | None:
         if name.lower() == "content-length":
             length = int(value)
     while len(body) < length:
-        body += connection.recv(65536)
+        chunk = connection.recv(65536)
+        if not chunk:
+            return None
+        body += chunk
     return text, body
 
 
@@ -188,9 +193,9 @@ def healthy(server: MisbehavingServer, connection: socket.socket, head: str) -> 
     if "/telemetry" in head:
         respond(connection, "200 OK", b'{"accepted": 1, "duplicate": false, "refused": []}')
     elif "/stream" in head:
+        era = server.era
         open_stream(connection, chunked=False)
         connection.sendall(b"retry: 200\n\n" + sse("flags", document, document["sequence"]))
-        era = server.era
         while not server.wait(_HEARTBEAT_S) and server.era == era:
             connection.sendall(b": hb\n\n")
         server.wait()
