@@ -9,8 +9,14 @@ from flagd_sdk.integrations.celery import instrument
 from tests.end_to_end.celery_broker import FLAG, PaymentError, celery_on_files
 
 app = celery_on_files(Path(os.environ["CELERY_FOLDER"]))
-flags = FlagClient(os.environ["FLAGD_URL"], os.environ["FLAGD_TOKEN"], cache_dir=None)
-flags.wait_until_ready(20.0)  # else the first tasks might be served the defaults: no exposures
+flags = FlagClient(
+    os.environ["FLAGD_URL"],
+    os.environ["FLAGD_TOKEN"],
+    cache_dir=None,
+    poll_interval_s=600.0,  # so that it is the streams which bring the changes
+    exit_timeout_s=20.0,
+)
+flags.wait_until_ready(60.0)  # else the first tasks might be served the defaults: no exposures
 instrument(flags, lambda task, args, kwargs: {"targetingKey": str(args[0])})
 
 
@@ -27,4 +33,5 @@ def work(number: int, is_broken: bool = False) -> tuple[bool, int]:
 def linger(number: int) -> None:
     """Take the new way, and far too long over it."""
     flags.is_enabled(FLAG)
-    time.sleep(60)
+    for _ in range(600):
+        time.sleep(0.1)  # the signal of the time limit may come to another thread than this

@@ -16,6 +16,8 @@ flags = FlagClient(
     os.environ["FLAGD_TOKEN"],
     service="prefork",
     cache_dir=os.environ["CACHE_DIR"] or None,
+    poll_interval_s=600.0,  # so that it is the streams which bring the changes
+    exit_timeout_s=20.0,
 )
 
 
@@ -29,8 +31,9 @@ def work() -> tuple[bool, bool]:
 used_before = int(os.environ["USES_BEFORE_FORK"])
 if used_before:
     began_at = time.monotonic()
-    is_ready = flags.wait_until_ready(10)
-    print(f"ready: {is_ready}, slow: {time.monotonic() - began_at > 5}", flush=True)
+    is_ready = flags.wait_until_ready(30)
+    # Where no thread could bring the flags, it is not waited for them.
+    print(f"ready: {is_ready}, slow: {time.monotonic() - began_at > 25}", flush=True)
     print(f"exposures before the fork: {sum(work()[1] for _ in range(used_before))}", flush=True)
 
 

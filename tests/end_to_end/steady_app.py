@@ -49,7 +49,7 @@ def main(url: str, case: str) -> None:
             assert time.monotonic() < deadline, (seen, number)
 
     wait_for(WARM_UP)
-    assert flags.flush(20)
+    assert flags.flush(60)
     files = open_files()
     tracemalloc.start()
     gc.collect()
@@ -58,12 +58,12 @@ def main(url: str, case: str) -> None:
     while seen < goal:
         wait_for(min(seen + goal // 10, goal))
         assert own_threads() == threads
-    assert flags.flush(20)
+    assert flags.flush(60)
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     assert open_files() <= files + 3
     print(threads, grown, seen)
-    assert flags.close(20)
+    assert flags.close(60)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def breaking() -> Handler:
     return answer
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("case", "mode", "times"),
     [("changes", misbehaving.changing(CHANGES), CHANGES), ("reconnects", breaking(), RECONNECTS)],
@@ -47,7 +48,7 @@ def test_threads_and_memory_stay_what_they_are(case: str, mode: Handler, times: 
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=240,
             check=False,
         )
         connections = len(server.connected_at)
