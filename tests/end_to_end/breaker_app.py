@@ -31,10 +31,12 @@ def serve(flags: FlagClient, name: str, requests: int, *, is_broken: bool) -> di
                     raise DeclinedError
         if is_broken and flags.local_kills:
             break
+    # Asked first: where nothing is held off here any more, what is seen is the server's word.
+    kills = [kill.id for kill in flags.local_kills.values()]
     details = flags.details(FLAG, False, {"targetingKey": f"{name}-last"})
     return {
         "taken": taken,
-        "kills": [kill.id for kill in flags.local_kills.values()],
+        "kills": kills,
         "reason": details.reason.value,
         "metadata": dict(details.flag_metadata),
     }

@@ -18,7 +18,7 @@ from tests.end_to_end.processes import DEADLINE_S
 
 SOURCE = Path(__file__).parents[1] / "clients" / "node"
 OLDEST_NODE = 20
-_INSTALL_S = 100.0
+_INSTALL_S = 200.0
 
 Json = Any
 

@@ -18,6 +18,8 @@ FLAG = "new-checkout"
 PATH = f"/api/v1/flags/{FLAG}/environments/production"
 # Failing units until one process that is alone takes a flag at 25 % off.
 NEEDED = 10
+# From when the server is back: a client waits up to 20 s before it asks again.
+TOLD_WITHIN_S = 60.0
 
 
 class Application:
@@ -59,6 +61,7 @@ def applications(server: FlagServer, tmp_path: Path) -> Iterator[Callable[[], Ap
         yield lambda: running.enter_context(Application(server, tmp_path / "cache"))
 
 
+@pytest.mark.timeout(300)
 def test_the_night_the_server_died(
     server: FlagServer, applications: Callable[[], Application], tmp_path: Path
 ) -> None:
@@ -66,11 +69,11 @@ def test_the_night_the_server_died(
     server.create_flag(FLAG, default_serve={"split": split})
     shop = applications()
     assert shop.ask(wait_s=DEADLINE_S)
-    assert shop.serve("healthy", 100)["taken"] > 10
+    assert shop.serve("healthy", 100)["taken"] > 5
     assert shop.ask(flush_s=DEADLINE_S), "it knows that it is alone"
 
     server.crash()
-    assert shop.serve("still-healthy", 100)["taken"] > 10
+    assert shop.serve("still-healthy", 100)["taken"] > 5
     broken = shop.serve("broken", 1_000, is_broken=True)
     print(f"off after {broken['taken']} failing units, the server being dead")
     assert broken["taken"] <= NEEDED + 1
@@ -87,18 +90,21 @@ def test_the_night_the_server_died(
     assert (restarted["taken"], restarted["kills"]) == (0, [kill])
 
     server.restart()
-    told = eventually(lambda: server.call("GET", f"{PATH}/local-kills").json()["items"])
+    told = eventually(
+        lambda: server.call("GET", f"{PATH}/local-kills").json()["items"], TOLD_WITHIN_S
+    )
     assert [(each["id"], each["standing"]) for each in told] == [(kill, True)]
     assert server.call("GET", PATH).json()["kill"] is None, "one process is not all of them"
     assert shop.serve("known", 200)["taken"] == 0
 
     lift = {"kills": [kill], "reason": "the provider is back"}
     assert server.call("POST", f"{PATH}/local-kills/lift", lift).status_code == 200
-    eventually(lambda: shop.serve("lifted", 20)["kills"] == [])
+    eventually(lambda: shop.serve("lifted", 20)["kills"] == [], TOLD_WITHIN_S)
     assert shop.serve("well-again", 200)["taken"] > 20
     eventually(lambda: server.call("GET", f"{PATH}/local-kills").json()["processes"] == 0)
 
 
+@pytest.mark.timeout(300)
 def test_the_guard_has_the_final_word_with_everybodys_events(
     server: FlagServer, applications: Callable[[], Application]
 ) -> None:
@@ -112,9 +118,9 @@ def test_the_guard_has_the_final_word_with_everybodys_events(
     assert shop.serve("broken", 1_000, is_broken=True)["kills"]
 
     server.restart()
-    kill = eventually(lambda: server.call("GET", PATH).json()["kill"])
+    kill = eventually(lambda: server.call("GET", PATH).json()["kill"], TOLD_WITHIN_S)
     assert kill["source"] == "guard", "on the events that waited in the process"
-    seen = eventually(lambda: (s := shop.serve("killed", 20))["kills"] == [] and s)
+    seen = eventually(lambda: (s := shop.serve("killed", 20))["kills"] == [] and s, TOLD_WITHIN_S)
     assert (seen["metadata"]["killed_by"], seen["taken"]) == ("guard", 0)
     eventually(lambda: server.call("GET", f"{PATH}/local-kills").json()["processes"] == 0)
     restore = {"kill": kill["id"], "reason": "fixed", "keep": True}

@@ -17,8 +17,10 @@ from tests.end_to_end import node_clients
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.node_clients import WebClient, evaluate_on_server
 from tests.end_to_end.ofrep_flags import FLAGS, RATIONED, SPLIT, create_flags, create_token
+from tests.waiting import eventually
 
-# The JavaScript packages are installed once for all of these.
+# The JavaScript packages are installed once for all of these, in the time of the first.
+pytestmark = pytest.mark.timeout(300)
 
 USER = EvaluationContext("user-42", {"country": "NL", "age": 42})
 
@@ -130,12 +132,14 @@ class TestPython:
         server = start_server(program=RATIONED)
         create_flags(server)
         client = python_client(server.url, {"X-API-Key": create_token(server)})
-        said = [
-            client.get_string_details("banner", "x", USER).error_message or "" for _ in range(4)
-        ]
-        assert said[:2] == ["", ""]
-        assert said[2].startswith("Rate limited, retry after: ")
-        assert "paused due to TooManyRequests" in said[3]
+
+        def said() -> str:
+            return client.get_string_details("banner", "x", USER).error_message or ""
+
+        assert [said(), said()] == ["", ""]
+        assert said().startswith("Rate limited, retry after: ")
+        # Who asks again only when that time is over is told it again.
+        eventually(lambda: "paused due to TooManyRequests" in said())
 
 
 @pytest.fixture(scope="module")
@@ -215,11 +219,12 @@ class TestNodeOnAServer:
         headers = {"X-API-Key": create_token(server)}
         questions = [question("banner", "string", "x")] * 5
         details, requests = evaluate_on_server(node, server.url, headers, questions)
-        # After the refusal it asks no more.
-        assert [request["status"] for request in requests] == [200, 200, 429]
+        # After the refusal it asks no more, unless the machine stood still for all of that time.
+        statuses = [request["status"] for request in requests]
+        assert statuses in ([200, 200, 429], [200, 200, 429, 429])
         assert 1 <= int(requests[-1]["retryAfter"]) <= 5
         assert [each["value"] for each in details] == ["blå", "blå", "x", "x", "x"]
-        assert "paused due to TooManyRequests" in details[-1]["errorMessage"]
+        assert any("paused due to TooManyRequests" in each["errorMessage"] for each in details[3:])
 
 
 @pytest.fixture
@@ -268,7 +273,8 @@ class TestNodeAsAWebPage:
         killed_at = time.monotonic()
         own_server.kill_flag("new-checkout")
         event = web.wait_for("event")
-        assert time.monotonic() - killed_at < 2.0
+        # Else it would have asked by itself, half a minute after the last time.
+        assert time.monotonic() - killed_at < 15.0
         assert event["flags"] == ["new-checkout"]
         refetch = web.said("request")[asked]
         assert (refetch["status"], refetch["held"]) == (200, first["etag"])
@@ -285,8 +291,10 @@ class TestNodeAsAWebPage:
         details = web.ask(do="evaluate", type="boolean", key="new-checkout", default=True)
         assert (details["value"], details["errorCode"]) == (True, "TARGETING_KEY_MISSING")
         assert "'targetingKey'" in details["errorMessage"]
-        values = set()
-        for number in range(12):
+        values: set[bool] = set()
+        for number in range(40):  # few of these see both
+            if len(values) == 2:
+                break
             web.ask(do="context", context={"targetingKey": f"user-{number}"})
             details = web.ask(do="evaluate", type="boolean", key="new-checkout", default=True)
             values.add(details["value"])

@@ -53,6 +53,7 @@ def test_its_python_runs(
     assert capsys.readouterr().out in ("True\n", "False\n")
 
 
+@pytest.mark.timeout(300)
 def test_its_javascript_runs(tmp_path: Path, ofrep_server: FlagServer, ofrep_token: str) -> None:
     node = node_clients.install(tmp_path)
     programs = documented("js")

@@ -25,7 +25,9 @@ from flagd_sdk import Backoff, FlagClient
 from flagd_sdk.integrations.openfeature import FlagReleaseProvider
 from tests.end_to_end.flag_server import FlagServer
 from tests.end_to_end.processes import DEADLINE_S
+from tests.waiting import eventually
 
+INIT_S = 60.0  # bounds waiting only
 MATCHING = "5c3d8535-f81a-4478-a6d3-afaa4d51199e"
 OTHER = "f20bd32d-703b-48b6-bc8e-79d53c85134a"
 PICTURES = {"showImages": True, "title": "Check out these pics!", "imagesPerPage": 100}
@@ -87,7 +89,7 @@ def _leave_openfeature_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def client(server: FlagServer) -> OpenFeatureClient:
     """A client on a provider that made its own client."""
-    api.set_provider_and_wait(FlagReleaseProvider(lambda: connect(server)))
+    api.set_provider_and_wait(FlagReleaseProvider(lambda: connect(server), init_timeout_s=INIT_S))
     return api.get_client()
 
 
@@ -177,9 +179,13 @@ def test_an_unavailable_server_is_an_error_within_ten_seconds_and_shutdown_is_pr
     with socket.socket() as nobody:  # bound, but nobody listens
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        provider = FlagReleaseProvider(
-            lambda: FlagClient(url, "t", cache_dir=None), init_timeout_s=0.5
-        )
+        made: list[FlagClient] = []
+
+        def make() -> FlagClient:
+            made.append(FlagClient(url, "t", cache_dir=None))
+            return made[-1]
+
+        provider = FlagReleaseProvider(make, init_timeout_s=0.5)
         unavailable = api.get_client("unavailable")
         began = monotonic()
         with pytest.raises(ProviderNotReadyError):
@@ -188,13 +194,12 @@ def test_an_unavailable_server_is_an_error_within_ten_seconds_and_shutdown_is_pr
         assert unavailable.get_provider_status() is ProviderStatus.ERROR
         details = unavailable.get_boolean_details("boolean-flag", False)
         assert (details.value, details.reason) == (False, "ERROR")
-        began = monotonic()
         provider.shutdown()
-        assert monotonic() - began < 5.0
+        assert made[0].close(0.0), "it ended, and not its time"
 
 
 def test_after_shutdown_it_can_be_initialised_again(server: FlagServer) -> None:
-    provider = FlagReleaseProvider(lambda: connect(server))
+    provider = FlagReleaseProvider(lambda: connect(server), init_timeout_s=INIT_S)
     for _ in range(2):
         provider.initialize(EvaluationContext())
         assert provider.resolve_boolean_details("boolean-flag", False).value is True
@@ -242,7 +247,10 @@ def test_without_its_server_the_provider_is_stale_and_with_it_ready_again(
     ready.get(timeout=DEADLINE_S)  # it is in that state already
     server.stop()
     stale.get(timeout=DEADLINE_S)
-    assert client.get_provider_status() is ProviderStatus.STALE
+    # Whoever came back while it stopped was perhaps let in once more.
+    eventually(lambda: client.get_provider_status() is ProviderStatus.STALE)
+    while not ready.empty():
+        ready.get()
     details = client.get_boolean_details("boolean-flag", False)
     assert (details.value, details.reason) == (True, "STALE")
     server.restart()
@@ -261,7 +269,7 @@ def test_a_flag_that_hurts_is_killed_in_an_application_that_knows_openfeature_al
     server.create_flag("guarded", default_serve=weights)
     killed: SimpleQueue[EventDetails] = SimpleQueue()
     with connect(server, service="shop") as flags:
-        api.set_provider_and_wait(FlagReleaseProvider(flags), "guarded")
+        api.set_provider_and_wait(FlagReleaseProvider(flags, init_timeout_s=INIT_S), "guarded")
         shop = api.get_client("guarded")
         shop.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, killed.put)
         assert shop.get_boolean_details("guarded", True, EvaluationContext("x")).reason == "SPLIT"
@@ -273,5 +281,7 @@ def test_a_flag_that_hurts_is_killed_in_an_application_that_knows_openfeature_al
         assert killed.get(timeout=DEADLINE_S).flags_changed == ["guarded"]
         details = shop.get_boolean_details("guarded", True, EvaluationContext("x"))
         assert (details.value, details.reason) == (False, "DISABLED")
-    kill = server.call("GET", "/api/v1/flags/guarded/environments/production").json()["kill"]
+    # The process itself may have been first to take it off.
+    path = "/api/v1/flags/guarded/environments/production"
+    kill = eventually(lambda: server.call("GET", path).json()["kill"])
     assert kill["source"] == "guard"

@@ -68,7 +68,7 @@ def test_the_programs_run(server: FlagServer) -> None:
     exec(compile(first, "README.md", "exec"), names)
     try:
         exec(compile(second, "README.md", "exec"), names)
-        assert names["flags"].wait_until_ready(10)  # type: ignore[attr-defined]
+        assert names["flags"].wait_until_ready(60)  # type: ignore[attr-defined]
         # Outside a scope there is no user to place, so the old way answers.
         assert names["new_checkout"]("cart") == "old"  # type: ignore[operator]
     finally:

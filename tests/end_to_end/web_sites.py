@@ -11,9 +11,13 @@ from flagd_sdk import FlagClient
 from tests.sdk.integrations.pages import Pages
 
 flags = FlagClient(
-    os.environ["FLAGD_URL"], os.environ["FLAGD_TOKEN"], service="site", cache_dir=None
+    os.environ["FLAGD_URL"],
+    os.environ["FLAGD_TOKEN"],
+    service="site",
+    cache_dir=None,
+    exit_timeout_s=20.0,
 )
-flags.wait_until_ready(10.0)
+flags.wait_until_ready(60.0)
 pages: Any = Pages(SimpleNamespace(flags=flags))  # type: ignore[arg-type]
 
 
