@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flagd_sdk import FlagClient
+from tests.sdk.counting import counted, keep_counts
 from tests.sdk.fakes import SilentTransport, flag, flag_set
 
 USER = {"targetingKey": "u1"}
@@ -21,16 +22,14 @@ def path_client() -> Iterator[FlagClient]:
         report_interval_s=3600.0,
         heartbeat_interval_s=3600.0,
     )
+    keep_counts(client)
     yield client
-    client.close(1.0)
+    client.close(60)
 
 
 def failed(flags: FlagClient) -> dict[str, int]:
     """Return flag → units of work that were counted as failed, and begin anew."""
-    reporter = flags._engine.reporter
-    reporter._count_queue()
-    cells = reporter._tally.take().document()["cells"]
-    return {cell["flag"]: cell["errors"] for cell in cells}
+    return {cell["flag"]: cell["errors"] for cell in counted(flags)["cells"]}
 
 
 class BrokenError(Exception):

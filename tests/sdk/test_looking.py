@@ -132,7 +132,7 @@ def watching() -> Iterator[ClientBench]:
     bench = ClientBench()
     bench.flags._engine.reporter._look_for(Watch({}, "f" * 16))
     yield bench
-    bench.flags.close(1.0)
+    bench.flags.close(60)
 
 
 def test_a_unit_is_the_one_that_was_placed_whatever_becomes_of_its_context(

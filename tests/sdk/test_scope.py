@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flagd_sdk import FlagClient, Scope
+from tests.sdk.counting import counted, keep_counts
 from tests.sdk.fakes import SilentTransport, flag, flag_set, text_flag
 
 ON = {"targetingKey": "u-on", "country": "NL"}
@@ -36,11 +37,10 @@ class Bench:
             report_interval_s=3600.0,
             **settings,
         )
+        keep_counts(self.flags)
 
     def counted(self) -> dict[str, Any]:
-        reporter = self.flags._engine.reporter
-        reporter._count_queue()
-        return reporter._tally.take().document()
+        return counted(self.flags)
 
     def cells(self) -> dict[str, tuple[int, int]]:
         """Return flag → (exposures, errors), of all variants together."""
@@ -55,7 +55,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
-    bench.flags.close(1.0)
+    bench.flags.close(60)
 
 
 def test_flags_served_in_a_scope_are_one_exposure_each_however_often(bench: Bench) -> None:
@@ -225,7 +225,7 @@ def test_messages_can_be_kept_back() -> None:
         bench.flags.is_enabled("on")
         bench.flags.fail(ValueError("secret"))
     document = bench.counted()
-    bench.flags.close(1.0)
+    bench.flags.close(60)
     assert "secret" not in str(document)
     assert document["error_kinds"][0]["where"]
 
@@ -277,7 +277,7 @@ def test_clients_do_not_take_each_others_scopes(bench: Bench) -> None:
         other.flags.is_enabled("split")
     assert bench.cells() == {"on": (1, 0)}
     assert other.cells() == {"split": (1, 0)}
-    other.flags.close(1.0)
+    other.flags.close(60)
 
 
 def test_threads_have_scopes_of_their_own(bench: Bench) -> None:

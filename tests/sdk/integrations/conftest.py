@@ -9,4 +9,4 @@ from tests.sdk.integrations.pages import Counted
 def counted() -> Iterator[Counted]:
     counted = Counted()
     yield counted
-    counted.flags.close(1.0)
+    counted.flags.close(60)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from flagd_sdk import FlagClient
+from tests.sdk.counting import counted, keep_counts
 from tests.sdk.fakes import SilentTransport, flag, flag_set
 
 Body = bytes | Iterator[bytes]
@@ -34,14 +35,13 @@ class Counted:
             heartbeat_interval_s=3600.0,
             report_interval_s=3600.0,
         )
+        keep_counts(self.flags)
         self._cells: dict[str, tuple[int, int]] = {}
         self._kinds: dict[tuple[str, str], int] = {}
         self._unscoped: dict[str, int] = {}
 
     def _take(self) -> None:
-        reporter = self.flags._engine.reporter
-        reporter._count_queue()
-        document = reporter._tally.take().document()
+        document = counted(self.flags)
         for cell in document["cells"]:
             exposures, errors = self._cells.get(cell["flag"], (0, 0))
             counts = exposures + cell["exposures"], errors + cell["errors"]
