@@ -11,9 +11,11 @@ from openfeature.event import EventDetails, ProviderEvent
 
 from flagd_sdk import FlagClient
 from flagd_sdk.integrations.openfeature import FlagReleaseProvider
+from tests.sdk.counting import counted, keep_counts
 from tests.sdk.fakes import FakeStream, MemoryTransport, flag, flag_set
+from tests.waiting import eventually
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 # Long enough for an event that should not come to have come.
 A_WHILE_S = 0.05
 
@@ -51,6 +53,7 @@ class World:
     """
 
     def __init__(self, flags: FlagClient) -> None:
+        keep_counts(flags)
         self.flags = flags
         self.state = flags._state
         self.events: SimpleQueue[tuple[ProviderEvent, EventDetails]] = SimpleQueue()
@@ -73,9 +76,7 @@ class World:
 
     def counted(self) -> dict[str, Any]:
         """Return what is reported next."""
-        reporter = self.flags._engine.reporter
-        reporter._count_queue()
-        return reporter._tally.take().document()
+        return counted(self.flags)
 
     def cells(self) -> list[tuple[str, str | None, str, int, int]]:
         """Return what the guard reads: (flag, split, variant, exposures, errors)."""
@@ -88,8 +89,11 @@ class World:
 @contextmanager
 def world_of(*flags: dict[str, Any]) -> Iterator[World]:
     """Make an application that has these flags, and leave OpenFeature as it was."""
-    with flag_client(serving(*flags)) as client:
+    transport = serving(*flags)
+    with flag_client(transport) as client:
         assert client.wait_until_ready(WITHIN_S)
+        # Once the stream is opened, nothing more is told of the first flags.
+        assert eventually(lambda: transport.last_event_ids)
         try:
             yield World(client)
         finally:
