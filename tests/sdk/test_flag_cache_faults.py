@@ -90,8 +90,8 @@ def test_a_sequence_beyond_all_time_does_not_keep_the_file_for_ever(
     transport = MemoryTransport()
     transport.fetches.append(flag_set(flag(), sequence=6))
     with FlagClient("http://a", TOKEN, cache_dir=tmp_path, transport=transport) as flags:
-        assert flags.wait_until_ready(10)
-        assert flags.flush(10)
+        assert flags.wait_until_ready(60)
+        assert flags.close(60)
     assert cache(tmp_path).load() == flag_set(flag(), sequence=6)
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, path: Path, end: str)
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("end", ["", ".new", ".lock"])
 def test_nothing_waits_for_a_named_pipe(tmp_path: Path, path: Path, end: str) -> None:
     beside = path.with_name(path.name + end)
@@ -258,6 +258,9 @@ def test_so_does_a_disk_without_a_byte_left(tmp_path: Path) -> None:
 
 # --- processes ----------------------------------------------------------------------------------
 
+# How long their thousands of forks and writes take is the machine's affair; none waits for another.
+PROCESSES_S = 600
+
 
 def run(*arguments: object) -> str:
     result = subprocess.run(
@@ -265,23 +268,25 @@ def run(*arguments: object) -> str:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=PROCESSES_S - 20,
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
 
+@pytest.mark.timeout(PROCESSES_S)
 def test_killed_a_thousand_times_while_writing_it_never_leaves_a_half_file(tmp_path: Path) -> None:
     told = re.fullmatch(r"1000 killed: (\d+) after a write, (\d+) in the middle of one\n",
                         run("killed", tmp_path, 1_000))  # fmt: skip
     assert told is not None
     writes, in_the_middle = map(int, told.groups())
     print(told[0])
-    assert writes > 5  # how many depends on how busy the machine is
+    assert writes > 5
     assert in_the_middle > 20
 
 
+@pytest.mark.timeout(PROCESSES_S)
 def test_processes_that_share_it_never_read_a_half_file_nor_an_older_one(tmp_path: Path) -> None:
     assert "is kept" in run("shared", tmp_path, 200)
     (path,) = tmp_path.glob("*.flags")
