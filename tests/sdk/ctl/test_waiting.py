@@ -1,9 +1,11 @@
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from flagd_sdk.ctl.exits import CommandError, Exit
 from flagd_sdk.ctl.waiting import looks
+from tests.sdk.fakes import FakeClock
 
 GONE = CommandError("gone", Exit.UNREACHABLE)
 
@@ -19,6 +21,14 @@ def looking(*found: dict[str, int] | CommandError) -> Callable[[], dict[str, int
         return each
 
     return look
+
+
+@pytest.fixture(autouse=True)
+def own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time pass only by sleeping."""
+    clock = FakeClock()
+    own = SimpleNamespace(monotonic=clock, sleep=clock.advance)
+    monkeypatch.setattr("flagd_sdk.ctl.waiting.time", own)
 
 
 def test_it_looks_once_at_least_and_until_the_time_is_up() -> None:
