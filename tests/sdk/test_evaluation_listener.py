@@ -108,7 +108,7 @@ def test_what_is_heard_counts_as_before(flags: FlagClient, heard: list[Evaluatio
             flags.is_enabled("on")
             flags.is_enabled("on")
             assert list(scope.served) == ["on"]
-    assert flags.flush(10)
+    assert flags.flush(60)
     transport = flags._engine._transport
     assert isinstance(transport, SilentTransport)
     cells = [cell for summary in transport.summaries for cell in summary["cells"]]
@@ -129,8 +129,10 @@ def test_a_listener_that_raises_is_logged_and_hurts_nobody(
         assert flags.is_enabled("on") is True
         assert flags.value("colour", "") == "green"
     assert keys(heard) == keys(after) == ["on", "colour"]
-    assert len(caplog.records) == 1, "told once"
-    assert "broken raised" in caplog.text
+    # Beside it stands, at any moment, what the client's own thread tells of its server.
+    told = [each for each in caplog.messages if "listener" in each]
+    assert len(told) == 1, "told once"
+    assert "broken raised" in told[0]
 
 
 def test_a_listener_may_ask_for_flags_itself_and_is_not_told_of_that(flags: FlagClient) -> None:
@@ -176,10 +178,11 @@ def test_flag_sets_that_come_later_are_heard_too_and_quick_once_nobody_listens()
 def test_a_heard_client_that_nobody_holds_ends_at_once() -> None:
     client = FlagClient("http://server", "t", transport=SilentTransport(), cache_dir=None)
     client.on_evaluation(lambda evaluation: None)
-    held = weakref.ref(client)
+    held, engine = weakref.ref(client), client._engine
     gc.disable()
     try:
         del client
         assert held() is None, "no cycle waits for the collector"
     finally:
         gc.enable()
+    assert engine.close(60), "lest its threads log into another test"

@@ -130,7 +130,8 @@ def test_a_client_checks_what_is_declared_on_it(caplog: pytest.LogCaptureFixture
 def test_a_declaration_does_not_keep_its_client_alive() -> None:
     flags = client()
     flags.boolean("on", default=True)
-    gone = weakref.ref(flags)
+    gone, engine = weakref.ref(flags), flags._engine
     del flags
     gc.collect()
     assert gone() is None
+    assert engine.close(60), "lest its threads log into another test"
