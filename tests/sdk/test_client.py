@@ -39,15 +39,19 @@ def test_it_becomes_ready_and_follows_changes() -> None:
     change = {"sequence": 6, "key": "on", "flag": flag("on", killed=True)}
     heard: list[FlagsChanged] = []
     gate = threading.Event()
-    with client(served(sse("flag", change, 6), gate=gate)) as flags:
-        assert flags.wait_until_ready(10)
+    transport = served(sse("flag", change, 6), gate=gate)
+    with client(transport) as flags:
+        assert flags.wait_until_ready(60)
         assert flags.is_enabled("on") is True
+        # Once the stream is opened, nothing more is told of the first flags.
+        assert eventually(lambda: transport.last_event_ids)
         flags.on_change(heard.append)
         gate.set()
         assert eventually(lambda: flags.flag_set.sequence == 6)
         assert flags.is_enabled("on", True) is False
         assert flags.details("on", True).reason == "DISABLED"
         assert flags.status == ClientStatus.READY
+        assert eventually(lambda: heard)
     assert heard == [FlagsChanged(frozenset({"on"}), 6)]
 
 
@@ -55,7 +59,7 @@ def test_it_tells_its_status_until_that_is_ended() -> None:
     heard: list[ClientStatus] = []
     gate = threading.Event()
     with client(served(sse("flag", {}, 6), gate=gate), poll_interval_s=3600.0) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         end = flags.on_status(heard.append)
         gate.set()  # what comes can't be read, so the stream is given up
         assert eventually(lambda: ClientStatus.STALE in heard)
@@ -103,16 +107,17 @@ class HangingTransport(MemoryTransport):
 def test_nothing_waits_for_a_server_that_hangs() -> None:
     began = monotonic()
     transport = HangingTransport()
-    flags = client(transport)
+    # None of the client's own times, if it is waited for one of them, passes for a busy machine.
+    flags = client(transport, connect_timeout_s=90.0, request_timeout_s=90.0, exit_timeout_s=90.0)
     assert flags.is_enabled("on", True) is True
     assert not flags.wait_until_ready(0.01)
     assert flags.status == ClientStatus.NOT_READY
     flags._engine.reporter.unscoped("on")
     assert not flags.flush(0.01)
     assert not flags.close(0.05)
-    assert monotonic() - began < 5.0
+    assert monotonic() - began < 60.0
     transport.released.set()
-    assert flags.close(10)
+    assert flags.close(60)
 
 
 def test_values_before_the_first_contact_come_from_disk_then_bootstrap_then_the_caller(
@@ -129,8 +134,9 @@ def test_values_before_the_first_contact_come_from_disk_then_bootstrap_then_the_
         assert flags.value("colour", "default") == "bootstrap"
         assert flags.status == ClientStatus.STALE
     with client(served(), bootstrap=boot, cache_dir=cache) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         assert flags.value("colour", "default") == "green"
+        assert flags.close(60), "the disk has it"
     with client(bootstrap=boot, cache_dir=cache) as flags:
         assert flags.value("colour", "default") == "green"
         assert not flags.wait_until_ready(0)
@@ -181,41 +187,46 @@ def test_all_flags_counts_nothing() -> None:
 def test_flushing_reports_what_was_counted_up_to_then() -> None:
     transport = served()
     with client(transport, report_interval_s=3600.0, heartbeat_interval_s=3600.0) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         with flags.scope({"targetingKey": "u1"}):
             flags.is_enabled("on")
-        assert flags.flush(10)
+        assert flags.flush(60)
         assert sum(len(s["cells"]) for s in transport.summaries) == 1
 
 
 def test_closing_sends_the_last_summary_and_values_stay() -> None:
     transport = served()
     flags = client(transport, report_interval_s=3600.0)
-    assert flags.wait_until_ready(10)
+    assert flags.wait_until_ready(60)
     with flags.scope({"targetingKey": "u1"}):
         flags.is_enabled("on")
-    assert flags.close(10)
-    assert flags.close(10)
+    running = threads(flags)
+    assert flags.close(60)
+    assert flags.close(60)
     assert [c["flag"] for s in transport.summaries for c in s["cells"]] == ["on"]
     assert flags.is_enabled("on")
     with flags.scope({"targetingKey": "u1"}):
         assert flags.is_enabled("on")
-    assert threads() == []
+    assert len(running) == 2
+    assert not any(thread.is_alive() for thread in running)
 
 
-def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("flagd-")]
+def threads(flags: FlagClient) -> list[threading.Thread]:
+    """Return a client's own; those of other tests' clients may be about to end."""
+    engine = flags._engine
+    return [worker._thread for worker in (engine.stream, engine.reporter) if worker._thread]
 
 
 def test_a_client_that_nobody_holds_ends_its_threads() -> None:
     flags = client(served())
-    assert flags.wait_until_ready(10)
+    assert flags.wait_until_ready(60)
     gone = weakref.ref(flags)
-    assert len(threads()) == 2
+    running = threads(flags)
+    assert [thread.is_alive() for thread in running] == [True, True]
     del flags
     gc.collect()
     assert gone() is None
-    assert eventually(lambda: threads() == [])
+    assert eventually(lambda: not any(thread.is_alive() for thread in running))
 
 
 def test_the_token_is_not_shown() -> None:
@@ -252,22 +263,20 @@ class Printing(MemoryTransport):
 
 flags = FlagClient("http://server", "t", bootstrap=flag_set(flag("on", on=100_000)),
                    cache_dir=None, transport=Printing(), report_interval_s=3600.0,
-                   exit_timeout_s=0.2)
+                   exit_timeout_s=3.0)
 with flags.scope({"targetingKey": "u1"}):
     flags.is_enabled("on")
 """
-    began = monotonic()
     root = str(Path(__file__).parents[2])
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, root],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": root},
-        timeout=30,
+        timeout=60,  # it would wait for ever
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "sent\n", "")
-    assert monotonic() - began < 10
 
 
 def test_a_change_on_top_of_flags_that_the_server_no_longer_has_is_not_kept_on_disk(
@@ -282,10 +291,12 @@ def test_a_change_on_top_of_flags_that_the_server_no_longer_has_is_not_kept_on_d
     gate = threading.Event()
     transport.streams.append(FakeStream(put_back + kill, gate=gate))
     with client(transport, cache_dir=tmp_path, poll_interval_s=3600.0) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
+        assert eventually(lambda: FlagCache(config, Notices(monotonic)).load()), "kept before"
         gate.set()
         assert eventually(lambda: flags.flag_set.sequence == 101)
         assert flags.is_enabled("on", True) is False
+        assert flags.close(60)
     kept = FlagCache(config, Notices(monotonic)).load()
     assert isinstance(kept, dict)
     assert kept["sequence"] == 100

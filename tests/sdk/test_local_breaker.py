@@ -62,7 +62,7 @@ def steady_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def flags() -> Iterator[FlagClient]:
     with client(online()) as made:
-        assert made.wait_until_ready(10)
+        assert made.wait_until_ready(60)
         yield made
 
 
@@ -93,7 +93,9 @@ def test_a_unit_of_work_under_way_goes_on_as_it_began(flags: FlagClient) -> None
 def test_the_server_is_told_at_once_and_with_every_summary() -> None:
     transport = online()
     with client(transport, heartbeat_interval_s=0.3) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
+        # Once the stream is opened, nothing more is told of the first flags.
+        assert eventually(lambda: transport.last_event_ids)
         heard: list[FlagsChanged] = []
         flags.on_change(heard.append)
         until_off(flags)
@@ -110,15 +112,16 @@ def test_how_many_processes_there_are_is_learned_from_the_reply() -> None:
     transport = online()
     transport.replies.extend([ALONE] * 5)
     with client(transport) as flags:
-        assert flags.wait_until_ready(10)
-        flags.flush(10)
+        assert flags.wait_until_ready(60)
+        assert eventually(lambda: transport.summaries)  # the first says what was applied
+        assert flags.flush(60)  # and its reply was read
         assert until_off(flags) == 10
 
 
 def test_the_server_lifts_it_and_only_fresh_evidence_takes_it_off_again() -> None:
     transport = online()
     with client(transport, heartbeat_interval_s=0.2) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         first = until_off(flags)
         transport.replies.append({"accepted": 0, "lifted": [flags.local_kills[FLAG].id, 7, None]})
         assert eventually(lambda: not flags.local_kills)
@@ -134,7 +137,7 @@ def test_a_change_by_the_server_ends_it() -> None:
     gate = threading.Event()
     change = {"sequence": 6, "key": FLAG, "flag": flag(version=2)}
     with client(online(sse("flag", change, 6), gate=gate)) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         until_off(flags)
         gate.set()
         assert eventually(lambda: not flags.local_kills)
@@ -146,7 +149,7 @@ def test_after_a_kill_and_a_restore_the_old_evidence_counts_no_more() -> None:
     killed = {"sequence": 6, "key": FLAG, "flag": flag(version=2, killed=True)}
     restored = {"sequence": 7, "key": FLAG, "flag": flag(version=3)}
     with client(online(sse("flag", killed, 6), sse("flag", restored, 7), gate=gate)) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         assert 5 < sum(request(flags, f"before-{number}") for number in range(40)) < NEEDED
         gate.set()
         assert eventually(lambda: flags.flag_set.sequence == 7)
@@ -155,13 +158,15 @@ def test_after_a_kill_and_a_restore_the_old_evidence_counts_no_more() -> None:
 
 def test_a_restarted_process_starts_with_it_off_without_a_server(tmp_path: Path) -> None:
     with client(online(), cache_dir=tmp_path) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         until_off(flags)
         kill = flags.local_kills[FLAG]
+        assert flags.close(60), "the disk has it"
     transport = MemoryTransport()
     with client(transport, cache_dir=tmp_path, connect_timeout_s=0.1) as flags:
         assert flags.local_kills == {FLAG: kill}
         assert not any(request(flags, f"user-{number}") for number in range(200))
+        assert flags.close(60)
     assert transport.summaries[-1]["local_kills"] == [kill.to_document()]
     with client(MemoryTransport(), cache_dir=tmp_path, local_breaker=False) as flags:
         assert flags.local_kills == {}
@@ -172,9 +177,10 @@ def test_a_restarted_process_starts_with_it_off_without_a_server(tmp_path: Path)
 def test_it_can_be_turned_off() -> None:
     transport = online()
     with client(transport, local_breaker=False) as flags:
-        assert flags.wait_until_ready(10)
+        assert flags.wait_until_ready(60)
         assert sum(request(flags, f"user-{number}") for number in range(400)) > 80
         assert flags.local_kills == {}
+        assert flags.close(60)
     assert transport.summaries[-1]["local_kills"] == []
     with pytest.raises(ConfigurationError, match="local_breaker: expected True or False"):
         client(MemoryTransport(), local_breaker="yes")

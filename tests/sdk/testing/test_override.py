@@ -13,6 +13,7 @@ from flagd_sdk import FlagClient
 from flagd_sdk.errors import FlagNotFoundError
 from flagd_sdk.testing import Definition, InMemoryClient, override
 from tests.sdk.fakes import FakeStream, MemoryTransport, flag, flag_set, sse, text_flag
+from tests.waiting import eventually
 
 
 class Application:
@@ -37,10 +38,10 @@ class Application:
 @pytest.fixture
 def application() -> Iterator[Application]:
     application = Application()
-    assert application.flags.wait_until_ready(10)
+    assert application.flags.wait_until_ready(60)
     yield application
     application.gate.set()
-    application.flags.close(5)
+    application.flags.close(60)
 
 
 @pytest.fixture
@@ -75,19 +76,21 @@ def test_what_happens_within_is_recorded_and_never_reported(application: Applica
     assert exposure.failures == ("error:KeyError",)
     assert overridden.unscoped == ["on"]
     assert overridden.client is flags
-    assert flags.flush(10)
-    sent = application.transport.summaries
-    assert sent
+    assert flags.flush(60)
+    # Where nothing was counted there is nothing to flush, and the first one may be on its way.
+    sent = eventually(lambda: application.transport.summaries)
     assert not any(summary["cells"] or summary["unscoped"] for summary in sent)
 
 
 def test_the_server_is_followed_again_afterwards(application: Application) -> None:
     flags = application.flags
+    # Once the stream is opened, nothing more is told of the first flags.
+    assert eventually(lambda: application.transport.last_event_ids)
     changed = threading.Event()
     flags.on_change(lambda event: changed.set())
     with override(flags, {"colour": "red"}):
         application.gate.set()
-        assert changed.wait(10)
+        assert changed.wait(60)
         assert flags.is_enabled("on") is False
     assert flags.is_enabled("on") is True
 
