@@ -99,8 +99,8 @@ def test_without_threads_nobody_is_kept_waiting_and_nothing_is_kept(
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with flags.scope({"targetingKey": "u1"}):
         assert flags.is_enabled("on")
-    assert flags.flush(10)
-    assert flags.close(10)
+    assert flags.flush(60)
+    assert flags.close(60)
     cells = [cell for summary in transport.summaries for cell in summary["cells"]]
     assert [cell["exposures"] for cell in cells] == [1], "the master's is not counted again"
     assert {summary["instance"] for summary in transport.summaries}.isdisjoint({"given"})

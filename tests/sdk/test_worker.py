@@ -39,10 +39,10 @@ def test_an_event_can_be_set_by_a_signal_handler_while_it_is_being_set() -> None
         is_over = False
         while not is_over:
             event = ReentrantEvent()
-            waiting = threading.Thread(target=event.wait, args=(10.0,), daemon=True)
+            waiting = threading.Thread(target=event.wait, args=(60.0,), daemon=True)
             waiting.start()
             is_over = not interrupted(event.set, points)
-            waiting.join(5.0)
+            waiting.join(30.0)
             assert not waiting.is_alive(), points
             assert event.is_set(), points
             points += 1
@@ -54,10 +54,10 @@ def test_an_event_can_be_set_by_a_signal_handler_while_it_is_being_set() -> None
 def test_what_is_set_while_nobody_waits_ends_the_next_wait_and_no_other() -> None:
     event = ReentrantEvent()
 
-    def is_waiting() -> bool:
-        thread = threading.Thread(target=event.wait, args=(0.5,))
+    def is_waiting(after_s: float) -> bool:
+        thread = threading.Thread(target=event.wait, args=(60.0,))
         thread.start()
-        thread.join(0.2)
+        thread.join(after_s)
         is_alive = thread.is_alive()
         event.set()
         thread.join()
@@ -67,5 +67,5 @@ def test_what_is_set_while_nobody_waits_ends_the_next_wait_and_no_other() -> Non
 
     event.set()
     event.set()
-    assert not is_waiting()
-    assert is_waiting()
+    assert not is_waiting(30.0)
+    assert is_waiting(0.2)

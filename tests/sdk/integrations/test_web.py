@@ -145,7 +145,7 @@ def test_a_context_function_that_waits_for_a_thread_that_asks_for_a_flag_does_no
         # As asgiref's async_to_sync, which runs it in another thread's event loop.
         thread = threading.Thread(target=copy_context().run, args=(elsewhere,), daemon=True)
         thread.start()
-        thread.join(5.0)
+        thread.join(30.0)
         return {"targetingKey": "ann"}
 
     scope = opened(counted, ask)
