@@ -3,6 +3,8 @@
 import pytest
 
 pytest_plugins = ["pytester"]
+# A process of pytest loads every plugin that is installed.
+pytestmark = pytest.mark.timeout(300)
 
 SHOP = """
 from flagd_sdk import FlagClient
@@ -17,7 +19,7 @@ STRICTLY = ["--strict-markers", "--strict-config", "-W", "error", "-p", "no:cach
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_subprocess(*STRICTLY, *arguments, timeout=60)
+    return pytester.runpytest_subprocess(*STRICTLY, *arguments, timeout=120)
 
 
 def test_the_marker_and_the_fixture_set_the_flags_of_the_application(

@@ -320,6 +320,7 @@ def test_json_of_a_flag_set_with_odd_values_is_taken(caplog: pytest.LogCaptureFi
     assert bench.sequence == 5
 
 
+@pytest.mark.timeout(600)  # every allocation is traced
 def test_memory_does_not_grow_with_reconnects(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "flagd_sdk")  # what is told would be kept for the test
     bench = Bench()

@@ -18,6 +18,8 @@ from flagd_server.simulation.bounds import upper_bound, wald_bound_s
 from flagd_server.simulation.life import guard, live
 from flagd_server.simulation.scenario import HOUR_S, Fault, Scenario, diurnal, outage
 
+pytestmark = pytest.mark.timeout(600)  # they compute for a minute on a busy machine
+
 ALPHA = 0.2
 SHORT_S = HOUR_S / 6
 
