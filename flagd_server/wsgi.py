@@ -45,14 +45,16 @@ class Later(Iterable[bytes]):
         """Say that `answer` need not wait any more; once, from any thread."""
         with self._lock:
             self._is_ready = True
-            tell = self._tell
+            # Whoever is told mostly has this: let go, lest a cycle be left for the collector.
+            tell, self._tell = self._tell, None
         if tell is not None:
             tell()
 
     def when_ready(self, tell: Callable[[], None]) -> None:
         """Have `tell` called once it is ready, at once where it is; for the server."""
         with self._lock:
-            self._tell = tell
             is_ready = self._is_ready
+            if not is_ready:
+                self._tell = tell
         if is_ready:
             tell()

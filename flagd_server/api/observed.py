@@ -51,55 +51,81 @@ class Observed:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        started_s = time.perf_counter()
-        method = environ["REQUEST_METHOD"]
-        if method not in _METHODS:
-            method = "OTHER"
-        traceparent = environ.get("HTTP_TRACEPARENT")
-        own_id = request_id.choose(environ.get("HTTP_X_REQUEST_ID"), traceparent)
-        # Where the application raises, whoever called it answers so.
-        answered = "500"
         if self._tracing.is_on:
             environ.pop(ANSWERS_LATER, None)  # a span belongs to one thread
+        one = _Request(environ, start_response)
+        return self._observe(one, partial(self._answer, one))
 
-        def start(
-            status: str,
-            headers: list[tuple[str, str]],
-            exc_info: "OptExcInfo | None" = None,
-            /,
-        ) -> object:
-            nonlocal answered
-            answered = status
-            return start_response(status, [*headers, (HEADER, own_id)], exc_info)
+    def _observe(self, one: "_Request", answer: Callable[[], Iterable[bytes]]) -> Iterable[bytes]:
+        previous = request_id.CURRENT.set(one.id)
+        self._metrics.thread_begins()
+        response: Iterable[bytes] = ()
+        try:
+            response = answer()
+            if isinstance(response, Later):
+                response.answer = partial(self._observe, one, response.answer)
+            return response
+        finally:
+            if not isinstance(response, Later):
+                self._note(one)
+            self._metrics.thread_ends()
+            request_id.CURRENT.reset(previous)
 
-        def observed(answer: Callable[[], Iterable[bytes]]) -> Iterable[bytes]:
-            previous = request_id.CURRENT.set(own_id)
-            self._metrics.thread_begins()
-            response: Iterable[bytes] = ()
-            try:
-                response = answer()
-                if isinstance(response, Later):
-                    response.answer = partial(observed, response.answer)
-                return response
-            finally:
-                if not isinstance(response, Later):
-                    duration_s = time.perf_counter() - started_s
-                    route = environ.get(ROUTE, _UNMATCHED)
-                    self._metrics.request_ends(route, method, int(answered[:3]), duration_s)
-                    if self._logs_requests:
-                        _write(environ, method, route, answered, duration_s)
-                self._metrics.thread_ends()
-                request_id.CURRENT.reset(previous)
+    def _answer(self, one: "_Request") -> Iterable[bytes]:
+        environ = one.environ
+        if not self._tracing.is_on or environ["PATH_INFO"] in _PROBES:
+            return self._wsgi_app(environ, one.start)  # type: ignore[arg-type]
+        traceparent = environ.get("HTTP_TRACEPARENT")
+        with self._tracing.span(one.method, "server", {}, traceparent=traceparent) as span:
+            response = self._wsgi_app(environ, one.start)  # type: ignore[arg-type]
+            _describe(span, one)
+            return response
 
-        def answer() -> Iterable[bytes]:
-            if not self._tracing.is_on or environ["PATH_INFO"] in _PROBES:
-                return self._wsgi_app(environ, start)  # type: ignore[arg-type]
-            with self._tracing.span(method, "server", {}, traceparent=traceparent) as span:
-                response = self._wsgi_app(environ, start)  # type: ignore[arg-type]
-                _describe(span, method, environ.get(ROUTE), answered, own_id)
-                return response
+    def _note(self, one: "_Request") -> None:
+        duration_s = time.perf_counter() - one.started_s
+        self._metrics.request_ends(one.route or _UNMATCHED, one.method, one.status, duration_s)
+        if self._logs_requests:
+            _write(one, duration_s)
 
-        return observed(answer)
+
+class _Request:
+    """One request, and how it was answered so far.
+
+    An object and no closures: one that names itself is a cycle, which only the collector frees, and
+    each of them would make its annotations anew.
+    """
+
+    __slots__ = ("_answered", "_start_response", "environ", "id", "method", "started_s")
+
+    def __init__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> None:
+        self.started_s = time.perf_counter()
+        method = environ["REQUEST_METHOD"]
+        self.method = method if method in _METHODS else "OTHER"
+        self.id = request_id.choose(
+            environ.get("HTTP_X_REQUEST_ID"), environ.get("HTTP_TRACEPARENT")
+        )
+        self.environ = environ
+        self._start_response = start_response
+        # Where the application raises, whoever called it answers so.
+        self._answered = "500"
+
+    def start(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: "OptExcInfo | None" = None,
+        /,
+    ) -> object:
+        self._answered = status
+        return self._start_response(status, [*headers, (HEADER, self.id)], exc_info)
+
+    @property
+    def route(self) -> str | None:
+        return self.environ.get(ROUTE)
+
+    @property
+    def status(self) -> int:
+        return int(self._answered[:3])
 
 
 def note_route(response: Response) -> Response:
@@ -109,29 +135,26 @@ def note_route(response: Response) -> Response:
     return response
 
 
-def _describe(span: Span, method: str, route: str | None, answered: str, own_id: str) -> None:
+def _describe(span: Span, one: _Request) -> None:
     # Names as in OpenTelemetry's semantic conventions for HTTP.
-    span.note("http.request.method", method)
-    if route is not None:
-        span.rename(f"{method} {route}")
-        span.note("http.route", route)
-    status = int(answered[:3])
-    span.note("http.response.status_code", status)
-    span.note("flagd.request_id", own_id)
-    if status >= 500:
+    span.note("http.request.method", one.method)
+    if one.route is not None:
+        span.rename(f"{one.method} {one.route}")
+        span.note("http.route", one.route)
+    span.note("http.response.status_code", one.status)
+    span.note("flagd.request_id", one.id)
+    if one.status >= 500:
         span.fail()
 
 
-def _write(
-    environ: "WSGIEnvironment", method: str, route: str, answered: str, duration_s: float
-) -> None:
+def _write(one: _Request, duration_s: float) -> None:
     fields = {
-        "method": method,
-        "route": route,
-        "status": int(answered[:3]),
+        "method": one.method,
+        "route": one.route or _UNMATCHED,
+        "status": one.status,
         "duration_ms": round(duration_s * 1e3, 3),
     }
-    if route != _UNMATCHED:
-        fields["path"] = environ["PATH_INFO"]
-    level = logging.DEBUG if route in _PROBES else logging.INFO
+    if one.route is not None:
+        fields["path"] = one.environ["PATH_INFO"]
+    level = logging.DEBUG if one.route in _PROBES else logging.INFO
     _log.log(level, "request", extra=fields)

@@ -60,8 +60,10 @@ class Receipt:
         if self._answer is None:
             self._answer = answer
             self._given.release()
-            if self._on_given is not None:
-                self._on_given()
+            # Let go: whoever is told mostly has this receipt.
+            on_given, self._on_given = self._on_given, None
+            if on_given is not None:
+                on_given()
 
     def result(self, timeout_s: float) -> Accepted:
         """Wait for the answer; only one thread may, and once.

@@ -1,9 +1,11 @@
 """Every request has an id, is counted, and leaves a line where that is wanted."""
 
+import gc
 import gzip
 import json
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from flagd_server.services.first_start import InitialTokens
 from flagd_server.wsgi import ANSWERS_LATER, Later
 from tests.contract.openapi_contract import contract
 from tests.server.api.client import Api
+from tests.waiting import eventually
 
 REPORT = {each.name: each for each in contract().operations}["report_telemetry"].body_example
 
@@ -153,6 +156,26 @@ def test_a_report_is_answered_later_where_the_server_can(app: Flask, sdk: Api, a
     assert in_flight in admin.get("/metrics").text
 
 
+def test_a_report_leaves_nothing_for_the_collector_of_cycles(app: Flask, sdk: Api) -> None:
+    class Kept:
+        pass
+
+    report_to(app, sdk.token)[0].answer()  # what is imported or made with the first
+    gc.disable()
+    try:
+        kept = Kept()
+        later, answers = report_to(app, sdk.token, {**REPORT, "sequence": 2}, kept=kept)
+        is_ready = threading.Event()
+        later.when_ready(is_ready.set)
+        assert is_ready.wait(60)
+        assert b"".join(later.answer())
+        left = [weakref.ref(later), weakref.ref(kept)]  # its environ has the other
+        del later, kept, answers
+        assert eventually(lambda: [each() for each in left] == [None, None]), "the writer has it"
+    finally:
+        gc.enable()
+
+
 def test_a_long_report_keeps_its_thread(app: Flask, sdk: Api) -> None:
     long = {**REPORT, "unscoped": {f"flag-{number}": 1 for number in range(900)}}
     returned, answers = report_to(app, sdk.token, long)
@@ -185,7 +208,7 @@ def test_a_report_that_breaks_the_server_is_told_by_its_id(
 
 
 def report_to(
-    app: Flask, token: str | None, report: Any = REPORT, **environ: str
+    app: Flask, token: str | None, report: Any = REPORT, **environ: object
 ) -> tuple[Any, list[Any]]:
     """Report as a server that can answer later hands it over; answers: (status, headers)."""
     answers: list[Any] = []
