@@ -30,7 +30,7 @@ _ENDPOINT = "sdk.report_telemetry"
 
 # A longer report keeps its thread while it waits, so that only so many are held: without one there
 # may be thousands, and what is read takes ten times the bytes.
-_PARKED_BYTES = 8 * 1024
+PARKED_BYTES = 8 * 1024
 
 # Made once: `json.dumps` with options makes an encoder each time, for longer than it encodes.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -93,7 +93,7 @@ class ShortWayIn:
             return (reply,)
 
         later = None
-        if ANSWERS_LATER in environ and int(environ["CONTENT_LENGTH"]) <= _PARKED_BYTES:
+        if ANSWERS_LATER in environ and int(environ["CONTENT_LENGTH"]) <= PARKED_BYTES:
             later = Later(answer, ACKNOWLEDGE_WITHIN_S)
         try:
             receipt = ingestion.begin(

@@ -24,7 +24,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -33,6 +33,7 @@ from weakref import WeakKeyDictionary
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from flagd_server.api.reporting import PARKED_BYTES, TELEMETRY_PATH
 from flagd_server.api.unparsed import answer
 from flagd_server.http_headers import Headers
 from flagd_server.serving.heads import (
@@ -42,6 +43,7 @@ from flagd_server.serving.heads import (
 )
 from flagd_server.serving.parking import Parked, ParkError, Parking
 from flagd_server.serving.refusals import TooManyBodiesError, problem_of
+from flagd_server.serving.threads import Threads
 from flagd_server.wsgi import ADD_HEADERS, ANSWERS_LATER, TAKE_SOCKET, WAITING_REQUESTS, Later
 
 WsgiApplication: TypeAlias = Callable[..., Iterable[bytes]]
@@ -60,7 +62,9 @@ _LINGER_BYTES = 64 * 1024
 # Idle connections are closed this long after a stop begins.
 _STOP_IDLE_S = 0.5
 _OUT_OF_DESCRIPTORS_PAUSE_S = 0.05
-_ALLOCATIONS_PER_COLLECTION = 20_000
+_ALLOCATIONS_PER_COLLECTION = 5_000
+# How what is done in a moment begins.
+_REPORT = f"POST {TELEMETRY_PATH} ".encode()
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -88,6 +92,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """A worker whose connections may leave it, and whose threads no client can hold."""
 
     wsgi: WsgiApplication
+    tpool: Threads
     headers: Headers = ()
     _lifecycle: Lifecycle | None = None
 
@@ -97,6 +102,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # Set by the main thread before a thread is given the connection, and cleared by that.
         self._whole: set[socket.socket] = set()  # all of the request has come
         self._endless: set[socket.socket] = set()  # its head has no end within PEEK_BYTES
+        self._short: set[socket.socket] = set()  # it has a thread for a moment only
         self._lock = threading.Lock()  # guards _deadlines
         self._deadlines: dict[socket.socket, float] = {}
         self._parking = Parking(self.method_queue.defer, self._settle, self._answer_to)
@@ -122,8 +128,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # in which no kill goes out.
         gc.collect()
         gc.freeze()
-        # With those out of sight Python takes the rest to have doubled again and again: a tenth of
-        # all work was looking for cycles, of which requests leave none.
+        # With those out of sight Python takes the rest to have doubled again and again, and looks
+        # for cycles, of which requests leave none, most of the time.
         gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, *gc.get_threshold()[1:])
 
     def handle_exit(self, sig: int, frame: object) -> None:
@@ -139,8 +145,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self._lifecycle is not None:
             self._lifecycle.close()
 
-    def get_thread_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.cfg.threads, initializer=_interrupt_nobody)
+    def get_thread_pool(self) -> Threads:
+        return Threads(self.cfg.threads, self._serve)
 
     # A connection's way
 
@@ -190,6 +196,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             needed, is_all = bytes_needed(held)
             if is_all and needed <= len(held):
                 self._whole.add(conn.sock)
+                if held.startswith(_REPORT) and needed <= PARKED_BYTES:
+                    self._short.add(conn.sock)
             elif len(held) == PEEK_BYTES and HEAD_END not in held:
                 self._endless.add(conn.sock)
             # Woken with less than was asked for: the client has hung up.
@@ -260,7 +268,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _waiting_requests(self) -> int:
         """Return how many whole requests wait for a thread."""
-        return int(self.tpool._work_queue.qsize())
+        return self.tpool.waiting
 
     def _read_body(self, environ: dict[str, Any], *, is_here: bool) -> bool:
         """Read the body while the deadline counts; False where it is too long, and left there."""
@@ -285,15 +293,28 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # has said that the connection closes.
         return keepalive
 
-    def enqueue_req(self, conn: TConn) -> None:
-        self.tpool.submit(self.handle, conn).add_done_callback(partial(self._handled, conn))
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(timeout)
+        self.tpool.hand_over()
 
-    def _handled(self, conn: TConn, done: Future[object]) -> None:
-        result = None if done.cancelled() or done.exception() else done.result()
+    def enqueue_req(self, conn: TConn) -> None:
+        if conn.sock in self._short:
+            self._short.discard(conn.sock)
+            self.tpool.put_together(conn)
+        else:
+            self.tpool.put(conn)
+
+    def _serve(self, conn: TConn) -> None:
+        """Handle a request, on a thread, and leave its connection to whoever goes on with it."""
+        try:
+            result = self.handle(conn)
+        except BaseException:  # a thread that it ended would be missed
+            self.log.exception("a request failed")
+            result = False
         if isinstance(result, Parked):
             self._parking.park(result, conn)
         else:
-            self.method_queue.defer(self.finish_request, conn, done)
+            self.method_queue.defer(self._settle, conn, bool(result))
 
     def _settle(self, conn: TConn, can_be_kept: bool) -> None:
         self.finish_request(conn, _KEPT if can_be_kept else _ENDED)
@@ -372,13 +393,3 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super()._cap_keepalive(deadline)
         for conn in (*self.pending_conns, *self._lingering):
             conn.timeout = min(conn.timeout, deadline)
-
-
-def _interrupt_nobody() -> None:
-    """Have this thread, when it wakes, wait for a core until who has it pauses.
-
-    One that wakes others mostly holds the interpreter still, so that they could only take the core
-    from it to go back to sleep: two changes of context for nothing, for each request.
-    """
-    with suppress(AttributeError, OSError):  # not Linux, or not allowed
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from flagd_sdk.core.sse import encode
+from flagd_server.api.reporting import TELEMETRY_PATH
 from flagd_server.hub.base import Subscription
 from flagd_server.hub.local import LocalHub
 from flagd_server.serving import serve, worker
@@ -28,6 +29,7 @@ class SeamApplication:
         self.sequence = 1
         self.hub = LocalHub(lambda environment: (self.sequence, self._event("flags")))
         self.is_stopping = threading.Event()
+        self.is_let_go = threading.Event()
         self.parked: list[Later] = []
 
     def _event(self, name: str) -> bytes:
@@ -69,6 +71,10 @@ class SeamApplication:
     def _answer(self, path: str, environ: dict[str, Any]) -> object:
         if path == "/echo":
             return len(environ["wsgi.input"].read())
+        if path == TELEMETRY_PATH and environ["wsgi.input"].read() == b"waits":
+            return self.is_let_go.wait(60)
+        if path == "/let-go":
+            self.is_let_go.set()
         if path == "/publish":
             self.sequence += 1
             self.hub.publish("production", self.sequence, self._event("flag"))
@@ -83,6 +89,8 @@ class SeamApplication:
             time.sleep(0.5)
         if path == "/stuck":
             time.sleep(20)
+        if path == "/worker":
+            return os.getpid()
         if path == "/die":
             os.kill(os.getpid(), signal.SIGKILL)
         if path == "/accounts":

@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from flagd_server.api.reporting import TELEMETRY_PATH
 from flagd_server.errors import SettingsError
 from flagd_server.serving import serve
 from tests.end_to_end.processes import DEADLINE_S, ServerProcess
@@ -297,6 +298,30 @@ def test_a_client_that_is_gone_or_reads_nothing_holds_no_later_answer_up(start):
         assert get(server, "/unpark") == 3
         read_until(sock, b'"unparked"')
     wait_for_accounts(server, **NOTHING_OPEN)
+
+
+def test_a_report_that_keeps_its_thread_holds_none_up_that_came_with_it(server):
+    def report(body: str) -> bytes:
+        head = (f"POST {TELEMETRY_PATH} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}")
+        return "\r\n".join((*head, "", body)).encode()
+
+    worker_pid = get(server, "/worker")
+    with ExitStack() as open_ones:
+        first, *others = (open_ones.enter_context(connect(server)) for _ in range(12))
+        for sock in (first, *others):
+            sock.sendall(request("/hello"))
+            read_until(sock, b'"ok"')
+        # While it is stopped they all come: one look finds them, and one thread is asked.
+        os.kill(worker_pid, signal.SIGSTOP)
+        first.sendall(report("waits"))
+        for sock in others:
+            sock.sendall(report(""))
+        os.kill(worker_pid, signal.SIGCONT)
+        for sock in others:
+            read_until(sock, b'"ok"')
+        assert not has_come(first)
+        get(server, "/let-go")
+        read_until(first, b"true")
 
 
 def test_a_stop_lets_requests_that_wait_have_their_answers(server):
