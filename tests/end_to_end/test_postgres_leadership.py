@@ -18,6 +18,9 @@ from tests.postgres_cluster import PostgresCluster
 from tests.waiting import eventually
 from tests.wire import Wire
 
+# As a server has them: while tests run, this process has more patience (`tests.databases`).
+LEASE_S, IDLE_TIMEOUT_S = postgres_leadership.LEASE_S, postgres_leadership.IDLE_TIMEOUT_S
+
 
 class Candidate:
     """A process, and what it has said."""
@@ -129,13 +132,8 @@ def stands(url: str, count: int) -> bool:
 
 
 def test_by_its_limits_another_leads_within_five_seconds() -> None:
-    taken_over_s = (
-        postgres_leadership.IDLE_TIMEOUT_S
-        + postgres_leadership._TRY_EVERY_S
-        + postgres_leadership._SETTLE_S
-    )
-    assert postgres_leadership.LEASE_S < postgres_leadership.IDLE_TIMEOUT_S
-    assert taken_over_s < 5.0
+    assert LEASE_S < IDLE_TIMEOUT_S
+    assert IDLE_TIMEOUT_S + postgres_leadership._TRY_EVERY_S + postgres_leadership._SETTLE_S < 5.0
 
 
 def test_one_of_several_leads_until_it_resigns_or_its_session_ends_or_it_dies(

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests.ports import ReservedPort
+
 Behave = Callable[[socket.socket], None]
 """Is given the connection of each request, after its head was read."""
 
@@ -76,9 +78,8 @@ def serving(behave: Behave, tls: ssl.SSLContext | None = None) -> Iterator[Stran
 @contextmanager
 def nobody_listening() -> Iterator[str]:
     """Give a URL that is refused; its port stays taken, so that nobody else comes to listen."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    port = ReservedPort()
+    yield f"http://127.0.0.1:{port.number}"
 
 
 def answering(status: str, body: bytes = b"", *headers: str) -> Behave:
