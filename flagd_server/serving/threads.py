@@ -14,6 +14,10 @@ from queue import SimpleQueue
 
 from gunicorn.workers.gthread import TConn
 
+# So many of those put together a thread takes, then it is the turn of whoever waits behind them: a
+# flood of reports, which needs no token to be one, must not starve kills and flags.
+MOST_TOGETHER = 16
+
 
 class _Call(Enum):
     TOGETHER = "work off what was put together"
@@ -21,7 +25,7 @@ class _Call(Enum):
 
 
 class Threads:
-    """`put` and the others are for the main thread.
+    """`put`, `put_together` and `shutdown` are for the main thread, the rest for any.
 
     Args:
         handle: handles the request of a connection; must not raise.
@@ -32,13 +36,20 @@ class Threads:
         self._handle = handle
         self._calls: SimpleQueue[TConn | _Call] = SimpleQueue()
         self._together: deque[TConn] = deque()  # its append and pop are atomic
+        self._lock = threading.Lock()  # guards the setting of _is_called
+        self._is_called = False  # a thread, which has not begun to work them off
         for index in range(number):
             threading.Thread(target=self._run, name=f"flagd-request-{index}", daemon=True).start()
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a thread."""
-        return self._calls.qsize() + len(self._together)
+        """How many requests wait for a thread, give or take one."""
+        return max(0, self._calls.qsize() - self._is_called) + len(self._together)
+
+    @property
+    def has_together(self) -> bool:
+        """Whether some that were put together wait yet."""
+        return bool(self._together)
 
     def put(self, conn: TConn) -> None:
         """Have the request of a connection handled."""
@@ -54,11 +65,14 @@ class Threads:
     def hand_over(self) -> None:
         """Call a thread for what was put together and nobody has taken yet.
 
-        Should one of them hold its thread all the same, the next call brings another for those
-        behind it.
+        One at a time: a thread that has begun calls the next, and should one of them hold it, the
+        next call from outside brings another for those behind.
         """
-        if self._together:
-            self._calls.put(_Call.TOGETHER)
+        with self._lock:
+            if self._is_called or not self._together:
+                return
+            self._is_called = True
+        self._calls.put(_Call.TOGETHER)
 
     def shutdown(self, *, wait: bool) -> None:
         """End the threads, each once it is idle. Waits for none of them."""
@@ -78,12 +92,14 @@ class Threads:
             del call  # or an idle thread would keep its last connection
 
     def _work_off(self) -> None:
-        while self._together:
+        self._is_called = False  # first: for whom is put together from here on, another is called
+        for _ in range(MOST_TOGETHER):
             try:
                 conn = self._together.popleft()
             except IndexError:
-                return  # another thread was faster
+                return
             self._handle(conn)
+        self.hand_over()
 
 
 def _interrupt_nobody() -> None:

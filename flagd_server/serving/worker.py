@@ -63,6 +63,7 @@ _LINGER_BYTES = 64 * 1024
 _STOP_IDLE_S = 0.5
 _OUT_OF_DESCRIPTORS_PAUSE_S = 0.05
 _ALLOCATIONS_PER_COLLECTION = 5_000
+_NEXT_CALL_S = 0.02
 # How what is done in a moment begins.
 _REPORT = f"POST {TELEMETRY_PATH} ".encode()
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -102,9 +103,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # Set by the main thread before a thread is given the connection, and cleared by that.
         self._whole: set[socket.socket] = set()  # all of the request has come
         self._endless: set[socket.socket] = set()  # its head has no end within PEEK_BYTES
-        self._short: set[socket.socket] = set()  # it has a thread for a moment only
+        # The main thread's own: it is to have a thread for a moment only.
+        self._short: set[socket.socket] = set()
         self._lock = threading.Lock()  # guards _deadlines
         self._deadlines: dict[socket.socket, float] = {}
+        # The process ends soon after. Were the pipe closed, a late thread would write into whatever
+        # has its number by then, be it the database.
+        self.method_queue.close = lambda: None
         self._parking = Parking(self.method_queue.defer, self._settle, self._answer_to)
         self._lingering: dict[TConn, int] = {}  # connection → bytes read meanwhile
         # Bytes that a connection was asked to have before it is looked at again.
@@ -128,8 +133,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # in which no kill goes out.
         gc.collect()
         gc.freeze()
-        # With those out of sight Python takes the rest to have doubled again and again, and looks
-        # for cycles, of which requests leave none, most of the time.
+        # With those out of sight Python takes the rest to have doubled again and again, and would
+        # look for cycles, of which reports leave none, for a tenth of the time.
         gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, *gc.get_threshold()[1:])
 
     def handle_exit(self, sig: int, frame: object) -> None:
@@ -294,6 +299,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return keepalive
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        if self.tpool.has_together:  # behind one that may hold its thread
+            timeout = min(timeout, _NEXT_CALL_S)
         super().wait_for_and_dispatch_events(timeout)
         self.tpool.hand_over()
 

@@ -300,11 +300,12 @@ def test_a_client_that_is_gone_or_reads_nothing_holds_no_later_answer_up(start):
     wait_for_accounts(server, **NOTHING_OPEN)
 
 
-def test_a_report_that_keeps_its_thread_holds_none_up_that_came_with_it(server):
-    def report(body: str) -> bytes:
-        head = (f"POST {TELEMETRY_PATH} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}")
-        return "\r\n".join((*head, "", body)).encode()
+def report(body: str = "") -> bytes:
+    head = (f"POST {TELEMETRY_PATH} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}")
+    return "\r\n".join((*head, "", body)).encode()
 
+
+def test_a_report_that_keeps_its_thread_holds_none_up_that_came_with_it(server):
     worker_pid = get(server, "/worker")
     with ExitStack() as open_ones:
         first, *others = (open_ones.enter_context(connect(server)) for _ in range(12))
@@ -315,7 +316,7 @@ def test_a_report_that_keeps_its_thread_holds_none_up_that_came_with_it(server):
         os.kill(worker_pid, signal.SIGSTOP)
         first.sendall(report("waits"))
         for sock in others:
-            sock.sendall(report(""))
+            sock.sendall(report())
         os.kill(worker_pid, signal.SIGCONT)
         for sock in others:
             read_until(sock, b'"ok"')
