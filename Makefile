@@ -30,10 +30,10 @@ demo: $(INSTALLED) ## a flag that turns bad goes off by itself (ARGS="--healthy"
 serve: $(INSTALLED) ## the server on SQLite in ./flagd.db (ARGS="--port 8013")
 	@$(BIN)/flagd-server serve $(ARGS)
 
-# By file, since the tests of one often share a server; in order, since the quick ones come last; one
-# process more than CI has cores, since a third of the time is spent waiting.
+# By file, since the tests of one often share a server; in order, since the quick ones come last; two
+# processes more than CI has cores, since a third of the time is spent waiting.
 test: $(INSTALLED) ## all the tests
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 cover: $(INSTALLED) ## branch coverage of the pure parts, by their own tests
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term tests/sdk tests/server/domain \
